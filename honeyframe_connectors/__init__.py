@@ -1,0 +1,1 @@
+"""Honeyframe connectors: the domain, importable and testable with no cluster."""

@@ -1,0 +1,1 @@
+"""The kinds as pydantic models: the source of the CRDs, the schemas and the docs."""

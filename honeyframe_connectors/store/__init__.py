@@ -1,0 +1,1 @@
+"""The SQL tables and their migrations, sessions, nothing else."""

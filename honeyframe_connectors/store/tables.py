@@ -1,0 +1,151 @@
+"""The tables of the metadata store, as the migrations leave them.
+
+They stand in the schema `honeyframe`; on SQLite, which has none, in the file itself.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA = "honeyframe"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with its zone: SQLite keeps none, so it is UTC there and on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; a time without a zone is a mistake."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs a zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """With its zone."""
+        if value is None or value.tzinfo is not None:
+            return value  # type: ignore[no-any-return]  # the driver's own datetime
+        return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+install = Table(
+    "install",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("install_id", String(36), nullable=False),
+    Column("checks", Json, nullable=False),
+)
+"""One row: the install's id, and for each key id in use a sealed value that only that key opens."""
+
+data_connectors = Table(
+    "data_connectors",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("org", String(63), nullable=False),
+    Column("project", String(253), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("display_name", String(256), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("category", String(64), nullable=False),
+    Column("config", Json, nullable=False),
+    Column("connection_secrets_enc", LargeBinary),
+    Column("managed_by", String(32), nullable=False),
+    Column("cluster_id", String(128)),
+    Column("namespace_uid", String(64)),
+    Column("object_uid", String(64)),
+    Column("deleted_at", Moment),
+    Column("serving_version", Integer),
+    Column("last_version", Integer, nullable=False, server_default=text("0")),
+    Column("config_mac", String(64)),
+    Column("secret_mac", String(64)),
+    Column("secret_name", String(253)),
+    Column("revoked", Boolean, nullable=False, server_default=false()),
+    Column("pending", Json),
+    Column("observed", Json),
+    Column("wrapped_keys", LargeBinary),
+    Column("row_mac", String(64)),
+    Column("revision", String(32), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Index(
+        "uq_data_connectors_live_name",
+        "org",
+        "project",
+        "name",
+        unique=True,
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index("ix_data_connectors_owner", "cluster_id", "namespace_uid", "name"),
+)
+
+connector_secret_history = Table(
+    "connector_secret_history",
+    metadata,
+    Column(
+        "connector_id",
+        String(36),
+        ForeignKey(f"{SCHEMA}.data_connectors.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("config", Json, nullable=False),
+    Column("secrets_enc", LargeBinary, nullable=False),
+    Column("ca", Text),
+    Column("test_status", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("restored_from", Integer),
+    Column("created_at", Moment, nullable=False),
+)
+
+orgs = Table(
+    "orgs",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("catalog_config", Json),
+    Column("engine_profile", String(32), nullable=False, server_default=text("'dbt'")),
+    Column("holder", Json),
+    Column("updated_at", Moment, nullable=False),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("detail", Json, nullable=False),
+    Index("ix_audit_log_subject", "subject", "at"),
+)

@@ -1,0 +1,1 @@
+"""Credentials at rest: cipher, keyring, and the vault that keeps every version."""

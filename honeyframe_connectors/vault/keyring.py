@@ -1,0 +1,98 @@
+"""The wrapping keys: derived from the platform's secret, an active one and older ones that still open what they sealed."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from honeyframe_connectors.errors import Reason, Stalled
+from honeyframe_connectors.vault.cipher import KEY_BYTES, KEY_ID_BYTES, DoesNotOpen, key_id_of, seal, unseal
+
+MINIMUM_BYTES: Final = 32
+MINIMUM_DISTINCT: Final = 10
+"""Different bytes that a secret of 32 must have: a random one, hexadecimal too, has more."""
+
+
+class Keyring:
+    """Secrets, not yet bound to an install. Nothing of them is ever shown."""
+
+    def __init__(self, active: bytes, older: Sequence[bytes] = ()) -> None:
+        """Take the secrets as they are.
+
+        Raises:
+            Stalled: `InvalidConfig`, one is too short or plainly not random.
+        """
+        for secret in (active, *older):
+            _judge(secret)
+        self._active = active
+        self._older = tuple(older)
+
+    def __repr__(self) -> str:
+        return f"Keyring(1 active, {len(self._older)} older)"
+
+    def bind(self, install_id: str) -> "WrappingKeys":
+        """The wrapping keys of one install."""
+        return WrappingKeys([_WrappingKey(secret, install_id) for secret in (self._active, *self._older)])
+
+
+class _WrappingKey:
+    __slots__ = ("id", "key")
+
+    def __init__(self, secret: bytes, install_id: str) -> None:
+        self.key = _derive(secret, f"honeyframe vault wrapping key 1 {install_id}", KEY_BYTES)
+        self.id = _derive(secret, f"honeyframe vault key id 1 {install_id}", KEY_ID_BYTES)
+
+
+class WrappingKeys:
+    """Seals with the active key, opens with whichever sealed it."""
+
+    def __init__(self, keys: Sequence[_WrappingKey]) -> None:
+        self._active = keys[0]
+        self._by_id = {key.id: key for key in keys}
+
+    def __repr__(self) -> str:
+        return f"WrappingKeys({', '.join(self)})"
+
+    def __iter__(self) -> Iterator[str]:
+        """The key ids, in hexadecimal, the active one first."""
+        return (key_id.hex() for key_id in self._by_id)
+
+    @property
+    def active_id(self) -> str:
+        """The id of the active key, in hexadecimal."""
+        return self._active.id.hex()
+
+    def wrap(self, plaintext: bytes, bound_to: bytes) -> bytes:
+        """Seal with the active key."""
+        return seal(self._active.key, self._active.id, plaintext, bound_to)
+
+    def unwrap(self, blob: bytes, bound_to: bytes) -> bytes:
+        """Open with the key that the blob names.
+
+        Raises:
+            DoesNotOpen: that key is not here, or the blob was changed or moved.
+        """
+        key = self._by_id.get(key_id_of(blob))
+        if key is None:
+            raise DoesNotOpen(f"it was sealed with key {key_id_of(blob).hex()}, which is not given")
+        return unseal(key.key, blob, bound_to)
+
+
+def _derive(secret: bytes, purpose: str, length: int) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=purpose.encode()).derive(secret)
+
+
+def _judge(secret: bytes) -> None:
+    if len(secret) < MINIMUM_BYTES:
+        raise Stalled(
+            Reason.INVALID_CONFIG,
+            f"the platform's secret has {len(secret)} bytes, and must have at least {MINIMUM_BYTES}: "
+            "make one with `openssl rand -hex 32`",
+        )
+    if len(set(secret)) < MINIMUM_DISTINCT:
+        raise Stalled(
+            Reason.INVALID_CONFIG,
+            "the platform's secret is plainly not random (a few characters, repeated): "
+            "make one with `openssl rand -hex 32`",
+        )

@@ -1,0 +1,366 @@
+"""The operator, wired: client, watches, queue, Lease, vault."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
+from honeyframe_connectors.errors import Waiting
+from honeyframe_connectors.probe import Gate
+from honeyframe_connectors.redact import Redactor
+from honeyframe_connectors.registry import default_registry
+from honeyframe_connectors.store.database import Database
+from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.vault.keyring import Keyring
+from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.vault import Vault
+from honeyframe_operator import endpoints
+from honeyframe_operator.cluster import ClusterView
+from honeyframe_operator.connectors import ConnectorBinding
+from honeyframe_operator.controller import Controller
+from honeyframe_operator.kube import UNANSWERED, ApiError, KubeClient
+from honeyframe_operator.leader import Leader
+from honeyframe_operator.metadata import Metadata, MetadataWatch, decode
+from honeyframe_operator.metrics import Metrics
+from honeyframe_operator.objects import Key, Objects, resource
+from honeyframe_operator.settings import Settings
+from honeyframe_operator.watching import KindWatch
+from honeyframe_operator.workqueue import WorkQueue
+from reconcilers.catalog_config import CatalogConfigs
+from reconcilers.connector import Connectors
+from reconcilers.ports import Resource
+
+logger = logging.getLogger(__name__)
+
+KINDS = (connector.KIND, catalog_config.KIND)
+LEASE = "honeyframe-operator"
+RETRY_SECONDS = 2.0
+STALE_SECONDS = 60.0
+"""A watch that is behind a direct LIST for longer than this is broken: the process is started anew."""
+STUCK_SECONDS = 180.0
+"""A queue in which nothing moves for longer than this is broken."""
+
+
+@dataclass
+class Health:
+    """What /healthz and /readyz go by."""
+
+    stale_since: float | None = None
+    synced: bool = False
+    vault: str = "the vault is not open yet"
+
+
+@dataclass
+class Operator:
+    """One process. `run` ends when it is cancelled or one of its parts does."""
+
+    settings: Settings
+    client: KubeClient
+    vault: Vault
+    cluster: ClusterView
+    connectors: Connectors
+    catalog_configs: CatalogConfigs
+    controller: Controller
+    leader: Leader
+    metrics: Metrics
+    health: Health = field(default_factory=Health)
+    _metadata_watches: list[MetadataWatch] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Watch, and work while leading."""
+        runner = await endpoints.serve(
+            self.settings.http_address, self.metrics.registry, alive=self._alive, ready=self._ready
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._metadata_watches = self._watches()
+                for watch in self._metadata_watches:
+                    group.create_task(watch.run())
+                kinds = KindWatch(
+                    self.client,
+                    [(kind.kind, kind.plural) for kind in KINDS],
+                    namespaces=self.settings.watch_namespaces,
+                    seen=self._saw,
+                )
+                group.create_task(kinds.run(self._crds))
+                group.create_task(self._hold_watches_to_lists())
+                group.create_task(self.leader.run(self._lead))
+        finally:
+            await runner.cleanup()
+
+    # --- watches ---------------------------------------------------------------------------------------------------
+
+    def _watches(self) -> list[MetadataWatch]:
+        selector = f"{CREDENTIALS_LABEL}=true" if self.settings.secret_opt_in else ""
+        watches = []
+        for namespace in self.controller.scopes:
+            core = f"/api/v1/namespaces/{namespace}" if namespace else "/api/v1"
+            watches += [
+                self._watch(f"{core}/secrets", "Secret", selector),
+                self._watch(f"{core}/configmaps", "ConfigMap", ""),
+            ]
+        if not self.settings.watch_namespaces:
+            watches.append(
+                MetadataWatch(
+                    self.client,
+                    "/api/v1/namespaces",
+                    changed=self._namespace_changed,
+                    gone=self._namespace_gone,
+                )
+            )
+        return watches
+
+    def _watch(self, path: str, kind: str, selector: str) -> MetadataWatch:
+        def changed(metadata: Metadata) -> None:
+            key = (kind, metadata.namespace, metadata.name)
+            if kind == "Secret" or key in self.cluster.sources or any(self.controller.objects.users(key)):
+                self.cluster.sources[key] = metadata.source(always=kind == "ConfigMap")
+                self._look_at_users(key)
+
+        def gone(metadata: Metadata) -> None:
+            key = (kind, metadata.namespace, metadata.name)
+            self.cluster.sources.pop(key, None)
+            self._look_at_users(key)
+            for name in self.connectors.served_from(metadata.namespace, metadata.name) if kind == "Secret" else ():
+                self.controller.queue.add((connector.KIND.kind, metadata.namespace, name))
+
+        return MetadataWatch(self.client, path, changed=changed, gone=gone, selector=selector)
+
+    def _look_at_users(self, reference: tuple[str, str, str]) -> None:
+        for key in tuple(self.controller.objects.users(reference)):
+            self.controller.look(key)
+
+    def _namespace_changed(self, metadata: Metadata) -> None:
+        before = self.cluster.namespaces.get(metadata.name)
+        self.cluster.namespaces[metadata.name] = metadata
+        if before is None or (before.uid, before.org) != (metadata.uid, metadata.org):
+            for kind in KINDS:
+                for key in self.controller.objects.keys(kind.kind):
+                    if key[1] == metadata.name:
+                        self.controller.look(key)
+
+    def _namespace_gone(self, metadata: Metadata) -> None:
+        self.cluster.namespaces.pop(metadata.name, None)
+
+    def _saw(self, kind: str, event: str | None, body: dict[str, Any]) -> None:
+        metadata = body["metadata"]
+        key = (kind, metadata["namespace"], metadata["name"])
+        if event != "DELETED":
+            self.controller.saw(key, body)
+            return
+        self.controller.lost(key)
+        if kind == catalog_config.KIND.kind:
+            for other in self.controller.objects.keys(kind):
+                self.controller.look(other)
+
+    async def _crds(self) -> None:
+        """Wait until our kinds are served."""
+        said = False
+        while True:
+            try:
+                listed = await self.client.get(f"/apis/{GROUP}/{VERSION}")
+                missing = {kind.plural for kind in KINDS} - {each["name"] for each in listed["resources"]}
+            except ApiError as error:
+                missing = {kind.plural for kind in KINDS} if error.status == 404 else {error.message}  # noqa: PLR2004
+            except UNANSWERED:
+                missing = {"the API server's answer"}
+            if not missing:
+                return
+            if not said:
+                logger.warning("waiting for %s: kubectl apply -f crds/", ", ".join(sorted(missing)))
+                said = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hold_watches_to_lists(self) -> None:
+        """Find what a broken watch missed, and prove that the watches work."""
+        await self._metadata_synced()
+        pause = 0.05
+        while True:
+            try:
+                fresh = await self.controller.sweep()
+            except (ApiError, *UNANSWERED):
+                self.health.stale_since = None
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if fresh:
+                self.health.stale_since = None
+                self.health.synced = True
+                pause = self.settings.resync
+            else:
+                self.health.stale_since = self.health.stale_since or time.monotonic()
+                pause = min(self.settings.resync, 0.25 if not self.health.synced else 5.0)
+            await asyncio.sleep(pause)
+
+    async def _metadata_synced(self) -> None:
+        for watch in self._metadata_watches:
+            await watch.synced.wait()
+
+    # --- work ------------------------------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        self.metrics.leading.set(1)
+        try:
+            await self._metadata_synced()
+            await self._open_vault_once()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.controller.work())
+                await asyncio.sleep(0)
+                self.controller.look_at_all()
+                if self.connectors.ledger is None:
+                    group.create_task(self._open_vault())
+        finally:
+            self.metrics.leading.set(0)
+            self.connectors.ledger = None
+
+    async def _open_vault(self) -> None:
+        while self.connectors.ledger is None:
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._open_vault_once()
+        self.controller.look_at_all()
+
+    async def _open_vault_once(self) -> None:
+        try:
+            await self.connectors.load(self.cluster.cluster_id)
+            await self.catalog_configs.load()
+        except Waiting as error:
+            if self.health.vault != error.message:
+                logger.error("the vault: %s", error.message)  # noqa: TRY400 - the sentence is what helps
+            self.health.vault = error.message
+            self.metrics.vault_open.set(0)
+        else:
+            self.health.vault = ""
+            self.metrics.vault_open.set(1)
+
+    # --- probes ----------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> str:
+        stale, queue = self.health.stale_since, self.controller.queue
+        if self.health.synced and stale is not None and time.monotonic() - stale > STALE_SECONDS:
+            return "the watch does not show what a LIST shows"
+        if self.leader.leads and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
+            return "the queue does not move"
+        return ""
+
+    def _ready(self) -> str:
+        if not self.health.synced:
+            return "not every object is known yet"
+        if self.leader.leads and not self.controller.working:
+            return "the vault's rows are being read"
+        return ""
+
+
+@contextlib.asynccontextmanager
+async def operator(settings: Settings) -> AsyncIterator[Operator]:
+    """An operator with its connections, closed at the end.
+
+    Raises:
+        ConnectorError: the secret cannot be used.
+    """
+    keyring = Keyring(_secret(settings.secret_file), [_secret(Path(path)) for path in settings.older_secret_files])
+    database = Database(settings.store_url)
+    client = await KubeClient.login(settings.kubeconfig)
+    try:
+        yield await _wire(settings, client, Vault(database, keyring), Orgs(database))
+    finally:
+        await client.close()
+        await database.close()
+
+
+async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs) -> Operator:
+    cluster = ClusterView(
+        client=client,
+        cluster_id=settings.cluster_id or await _cluster_id(client),
+        default_org=settings.default_org,
+        opt_in=settings.secret_opt_in,
+    )
+    for namespace in settings.watch_namespaces:
+        cluster.namespaces[namespace] = decode(await client.get(f"/api/v1/namespaces/{namespace}"))
+    leader = Leader(client, namespace=settings.lease_namespace, name=LEASE, identity=settings.name)
+    objects, metrics = Objects(), Metrics()
+    queue: WorkQueue[Key] = WorkQueue()
+    metrics.follow(queue)
+    connectors = Connectors(
+        registry=default_registry(),
+        vault=vault,
+        cluster=cluster,
+        targets=Targets(
+            allowed=tuple(ipaddress.ip_network(cidr) for cidr in settings.allow_target),
+            own=await _addresses(client.host),
+        ),
+        gate=Gate(),
+        fence=leader.fence,
+        flags=orjson.dumps(settings.bound_flags).decode(),
+        secret_opt_in=settings.secret_opt_in,
+    )
+
+    def rivals(org: str) -> list[Resource]:
+        kind = catalog_config.KIND.kind
+        found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
+        return [each for each in found if each.spec.get("org") == org]
+
+    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=leader.fence, rivals=rivals)
+    controller = Controller(
+        client=client,
+        objects=objects,
+        queue=queue,
+        bindings={
+            connector.KIND.kind: ConnectorBinding(connectors, cluster),
+            catalog_config.KIND.kind: catalog_configs,
+        },
+        leader=leader,
+        metrics=metrics,
+        redact=Redactor(),
+        identity=settings.name,
+        scopes=tuple(settings.watch_namespaces) or ("",),
+    )
+    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then stop in order: no commit is torn, the Lease is let go."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.ensure_future(stop.wait())
+    main = asyncio.ensure_future(_run(settings))
+    await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
+    main.cancel()
+    stopped.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await main
+
+
+async def _run(settings: Settings) -> None:
+    async with operator(settings) as running:
+        await running.run()
+
+
+async def _cluster_id(client: KubeClient) -> str:
+    namespace = await client.get("/api/v1/namespaces/kube-system")
+    uid: str = namespace["metadata"]["uid"]
+    return uid
+
+
+async def _addresses(host: str) -> tuple[str, ...]:
+    """The API server's addresses: no Connector may reach it with the operator's network position."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple({str(each[4][0]) for each in found})
+
+
+def _secret(path: Path) -> bytes:
+    return path.read_bytes().strip(b"\n")

@@ -1,0 +1,717 @@
+"""The reconcile of a Connector: declare, own, read, merge, accept, check.
+
+A content (config, secret values, CA) is tried before it serves: what works goes on until something better was
+accepted. What a reconcile decides from stands in the row, so that a restart finds everything as it was.
+"""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from honeyframe_connectors.api.connector import ConnectorSpec
+from honeyframe_connectors.api.kinds import (
+    RECONCILE_ANNOTATION,
+    CREDENTIALS_LABEL,
+    ConditionType,
+    now,
+    parse_timestamp,
+    seconds,
+    sentences,
+)
+from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType, Mark, marked, merge
+from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Unanswered, Waiting
+from honeyframe_connectors.probe import Gate, probe
+from honeyframe_connectors.registry import Registry
+from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.vault.rows import ConnectorRow, Owner
+from honeyframe_connectors.vault.vault import RowChanged, Vault
+from reconcilers import attempts, connector_status
+from reconcilers.attempts import Pending
+from reconcilers.conditions import conditions
+from reconcilers.ledger import Ledger
+from reconcilers.ports import Cluster, Resource, Source
+from reconcilers.secret_values import certificates, pick, unlabelled
+from reconcilers.steps import Outcome, Report, Step, Unreached, Verdict, run
+
+DAILY = 86400.0
+"""Seconds after which everything is looked at in full: a restored etcd rewinds versions."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is known of an object between two reconciles and may be forgotten. Times are seconds since the epoch."""
+
+    failures: int = 0
+    error: ConnectorError | None = None
+    next_check: float = 0.0
+    next_full: float = 0.0
+    unavailable_since: float | None = None
+
+
+@dataclass(slots=True)
+class Scope:
+    """What the steps of one reconcile learn."""
+
+    resource: Resource
+    memory: Memory
+    now: float
+    token: str | None
+    """A reconcile token that was not acted on yet."""
+    spec: ConnectorSpec | None = None
+    type: ConnectorType[Any] | None = None
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    owner: Owner | None = None
+    row: ConnectorRow | None = None
+    secret: Source | None = None
+    ca_source: Source | None = None
+    values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ca: bytes | None = None
+    config: ConnectorConfig | None = field(default=None, repr=False)
+    config_mac: str = ""
+    secret_mac: str = ""
+    tried: bool = False
+    committed: int | None = None
+    """The version that this reconcile made."""
+    result: CheckResult | None = None
+    """A check of what serves, made in this reconcile."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether a version serves."""
+        row = self.row
+        return row is not None and row.serving_version is not None and not row.revoked and row.deleted_at is None
+
+    @property
+    def interval(self) -> float:
+        """Seconds between checks; 0: on change only."""
+        return seconds(self.spec.interval) if self.spec else seconds(str(self.resource.spec.get("interval", "5m")))
+
+
+@dataclass(slots=True)
+class Connectors:
+    """Reconciles Connectors: what it needs, and what it keeps."""
+
+    registry: Registry
+    vault: Vault
+    cluster: Cluster
+    targets: Targets
+    gate: Gate
+    fence: Callable[[], None]
+    """Raises when this process must not write any more: it is not the leader."""
+    flags: str
+    """The operator's flags that a reconcile depends on, canonical."""
+    secret_opt_in: bool = True
+    ledger: Ledger | None = None
+    clock: Callable[[], float] = time.time
+    _memories: dict[str, Memory] = field(default_factory=dict)
+    _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    async def load(self, cluster_id: str) -> None:
+        """Open the vault and read this cluster's rows.
+
+        Raises:
+            Waiting: the vault cannot be reached or opened.
+        """
+        await self.vault.open()
+        self.ledger = Ledger(await self.vault.rows(cluster_id))
+
+    def known(self, resource: Resource, secret: Source | None, ca: Source | None) -> float | None:
+        """Seconds until a settled object needs a look, or None where it must be reconciled now.
+
+        `secret` and `ca` are what the watches show of the objects that the spec names.
+        """
+        row = self._live_row(resource)
+        if row is None or not row.observed or not self._matches(resource, row, secret, ca):
+            return None
+        if self._new_token(resource, row) is not None:
+            return None
+        moment = self.clock()
+        memory = self._memory(resource, moment)
+        wake = row.observed.get("wake")
+        delay = min(memory.next_check, memory.next_full) - moment
+        return max(0.0, min(delay, wake - moment) if wake else delay)
+
+    async def reconcile(self, resource: Resource) -> Outcome:
+        """Make it so, as far as it can be made, and say how it went."""
+        moment = self.clock()
+        scope = Scope(resource, self._memory(resource, moment), moment, None)
+        scope.row = self._live_row(resource)
+        scope.token = self._new_token(resource, scope.row)
+        await self._revoke_unlabelled(scope)
+        if resource.spec.get("suspend") is True:
+            return self._suspended(scope)
+        full = not await self._settled(scope)
+        report = await run(self._full() if full else self._tick(), scope)
+        if full and not report.error(Reason.VAULT_UNAVAILABLE):
+            await self._note_pending(scope, report)
+            scope.memory.next_full = moment + DAILY * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        await self._let_in_pending(scope, report)
+        return self._outcome(scope, report, full=full)
+
+    async def remember(self, resource: Resource, outcome: Outcome) -> None:
+        """Note in the row what this status was made from, once it is written."""
+        row = self._live_row(resource)
+        if row is None or not outcome.observed:
+            return
+        observed = {**outcome.observed, "status": status_digest(resource.status)}
+        if row.observed != observed:
+            await self._update(row, observed=observed)
+
+    async def gone(self, namespace: str, name: str, uid: str | None) -> None:
+        """Stop what serves of an object that is not there, or there under another uid; its rows stay."""
+        if self.ledger is None:
+            raise Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
+        for row in self.ledger.of(namespace, name):
+            if row.deleted_at is None and row.object_uid != uid:
+                self._memories.pop(row.object_uid, None)
+                await self._update(row, deleted_at=now(), audit="connector.deleted")
+
+    def served_from(self, namespace: str, secret: str) -> list[str]:
+        """The names of the Connectors whose serving values came from a Secret."""
+        return self.ledger.served_from(namespace, secret) if self.ledger else []
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    async def _declare(self, scope: Scope) -> str:
+        """The spec can be read, its type is known, its driver is there."""
+        spec = scope.spec = _parse(scope.resource.spec)
+        name, block = next(iter(spec.config.items()))
+        scope.type = self.registry.lookup(name)
+        scope.declared = block
+        scope.type.require_driver()
+        if spec.secret_ref is None and scope.type.secret_required:
+            raise Stalled(
+                Reason.INVALID_CONFIG, f"type {name} needs a secret: name the Secret that holds it in spec.secretRef"
+            )
+        return "the spec is valid"
+
+    async def _own(self, scope: Scope) -> str:
+        """The Connector has a row of its own."""
+        spec, type_, resource = _required(scope.spec), _required(scope.type), scope.resource
+        if self.ledger is None:
+            raise Waiting(
+                Reason.VAULT_UNAVAILABLE,
+                "the vault is not open yet: see the operator's log and its --database and --secret-file",
+            )
+        owner = scope.owner = self.cluster.owner(resource.namespace)
+        row = None
+        for candidate in self.ledger.of(resource.namespace, resource.name):
+            same_namespace = candidate.owner.namespace_uid == owner.namespace_uid
+            if candidate.deleted_at is None and (not same_namespace or candidate.object_uid != resource.uid):
+                candidate = await self._update(candidate, deleted_at=now(), audit="connector.deleted")  # noqa: PLW2901
+            if same_namespace and candidate.type == type_.name and (row is None or row.deleted_at is not None):
+                row = candidate if row is None or candidate.deleted_at is None else row
+        if row is None:
+            self.fence()
+            row = self.ledger.put(
+                await self.vault.create(
+                    owner,
+                    name=resource.name,
+                    display_name=spec.display_name or resource.name,
+                    type=type_.name,
+                    category=str(type_.category),
+                    object_uid=resource.uid,
+                )
+            )
+        scope.row = row
+        if row.owner.org != owner.org:
+            raise Stalled(
+                Reason.ORG_MISMATCH,
+                f"namespace {resource.namespace} belongs to org {owner.org}, this Connector to org {row.owner.org}: "
+                f"put the label honeyframe.io/org={row.owner.org} back on the namespace, or create the Connector anew",
+            )
+        return row.id
+
+    async def _read(self, scope: Scope) -> str:
+        """The Secret and the CA are there and may be used."""
+        spec, type_ = _required(scope.spec), _required(scope.type)
+        if spec.secret_ref is not None:
+            namespace, name = scope.resource.namespace, spec.secret_ref.name
+            content = await self.cluster.content("Secret", namespace, name)
+            if content is None:
+                raise Waiting(
+                    Reason.SECRET_NOT_FOUND,
+                    f"Secret {name} is not in namespace {namespace}: create it with the label "
+                    f'{CREDENTIALS_LABEL}: "true", or correct spec.secretRef.name',
+                )
+            scope.secret = content.source
+            if not self._opted_in(content.source):
+                raise unlabelled("Secret", namespace, name)
+            scope.values = pick(type_, spec.secret_ref.keys, content.data, name)
+        if spec.ca_ref is not None:
+            scope.ca = await self._read_ca(scope)
+        return "the Secret can be read"
+
+    async def _merge(self, scope: Scope) -> str:
+        """Config and secret values make a whole that the type can use."""
+        type_, row = _required(scope.type), _required(scope.row)
+        scope.config = merge(type_, scope.declared, scope.values)
+        declared = _untuned(scope.declared, marked(type_.config, Mark.TUNING))
+        trust = hashlib.sha256(scope.ca).hexdigest() if scope.ca else None
+        scope.config_mac = self.vault.mac(row, "config", _canonical([declared, trust]))
+        values = sorted((key, value.hex()) for key, value in scope.values.items())
+        scope.secret_mac = self.vault.mac(row, "secret", _canonical(values))
+        return "config and secret values fit the type"
+
+    async def _accept(self, scope: Scope) -> str:
+        """What is declared serves: it did already, or it passed a check and was committed."""
+        row, spec = _required(scope.row), _required(scope.spec)
+        in_sync = (row.config_mac, row.secret_mac) == (scope.config_mac, scope.secret_mac)
+        row = scope.row = await self._found_again(scope, row)
+        if in_sync and scope.serves:
+            scope.row = await self._apply_unversioned(scope, row)
+            return f"version {row.serving_version} serves"
+        pending = Pending.load(row.pending)
+        content = f"{scope.config_mac}.{scope.secret_mac}"
+        if pending and pending.content == content and not pending.due(scope.now) and scope.token is None:
+            if pending.next_at is not None:
+                raise pending.error()
+        scope.tried = True
+        result = await self._probe(scope, _required(scope.type), _required(scope.config), scope.ca)
+        if result.error is not None:
+            raise result.error
+        scope.result = result
+        self.fence()
+        if in_sync:
+            scope.row = await self._update(row, revoked=False, deleted_at=None, pending=None, audit="connector.restored")
+            return f"version {row.serving_version} serves again"
+        first = row.serving_version is None
+        scope.row = await self._commit(scope, row, result)
+        scope.committed = scope.row.serving_version
+        return f"version {scope.committed} was tested and serves" if not first else f"version {scope.committed} serves"
+
+    async def _check(self, scope: Scope) -> str:
+        """What serves works."""
+        memory, row = scope.memory, scope.row
+        if row is None or not scope.serves:
+            raise Unreached(Reason.PROGRESSING, "nothing serves yet")
+        type_ = self.registry[row.type]
+        if scope.result is None and scope.now < memory.next_check and scope.token is None:
+            if memory.error is not None:
+                raise memory.error
+            return _healthy(type_)
+        if scope.result is None:
+            type_.require_driver()
+            version = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
+            scope.result = await self._probe(scope, type_, merge(type_, version.config, version.secrets), version.ca)
+        memory.next_check = scope.now + self._check_interval(scope)
+        memory.error = scope.result.error
+        if memory.error is not None:
+            memory.failures += 1
+            raise memory.error
+        memory.failures = 0
+        return _healthy(type_)
+
+    def _full(self) -> tuple[Step[Scope], ...]:
+        return (
+            Step("declare", ConditionType.CONFIG_VALID, self._declare),
+            Step("own", ConditionType.READY, self._own, needs=("declare",)),
+            Step("read", ConditionType.CREDENTIALS_IN_SYNC, self._read, needs=("own",)),
+            Step("merge", ConditionType.CONFIG_VALID, self._merge, needs=("read",)),
+            Step("accept", ConditionType.CREDENTIALS_IN_SYNC, self._accept, needs=("merge",)),
+            *self._tick(),
+        )
+
+    def _tick(self) -> tuple[Step[Scope], ...]:
+        return (Step("check", ConditionType.HEALTHY, self._check),)
+
+    # --- what the steps share ------------------------------------------------------------------------------------
+
+    async def _read_ca(self, scope: Scope) -> bytes:
+        ref, namespace = _required(_required(scope.spec).ca_ref), scope.resource.namespace
+        content = await self.cluster.content(ref.kind, namespace, ref.name)
+        if content is None:
+            raise Waiting(
+                Reason.CA_NOT_FOUND,
+                f"{ref.kind} {ref.name} is not in namespace {namespace}: create it, or correct spec.caRef",
+            )
+        scope.ca_source = content.source
+        if not self._opted_in(content.source):
+            raise unlabelled(ref.kind, namespace, ref.name)
+        return certificates(content.data, ref.kind, ref.name, ref.key)
+
+    async def _revoke_unlabelled(self, scope: Scope) -> None:
+        """The owner of a Secret takes it back by taking the label away, whatever the spec says today."""
+        row = scope.row
+        if row is None or not scope.serves or row.secret_name is None:
+            return
+        source = await self.cluster.source("Secret", scope.resource.namespace, row.secret_name)
+        if source is not None and not self._opted_in(source):
+            scope.row = await self._update(row, revoked=True, audit="connector.revoked")
+
+    async def _found_again(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
+        """A Connector made again serves as before once its Secret shows the values that the row saw last."""
+        if row.deleted_at is None or row.serving_version is None or row.config_mac != scope.config_mac:
+            return row
+        if scope.secret_mac != (row.observed or {}).get("seen", row.secret_mac):
+            return row
+        return await self._update(row, deleted_at=None, object_uid=scope.resource.uid, audit="connector.found")
+
+    async def _apply_unversioned(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
+        spec = _required(scope.spec)
+        wanted = {
+            "display_name": spec.display_name or row.name,
+            "config": dict(scope.declared),
+            "secret_name": spec.secret_ref.name if spec.secret_ref else None,
+        }
+        changes = {field: value for field, value in wanted.items() if getattr(row, field) != value}
+        return await self._update(row, **changes) if changes else row
+
+    async def _commit(self, scope: Scope, row: ConnectorRow, result: CheckResult) -> ConnectorRow:
+        spec, type_ = _required(scope.spec), _required(scope.type)
+        shown = scope.resource.status.get("servedVersion")
+        return await self._written(
+            row,
+            self.vault.commit(
+                row,
+                config=scope.declared,
+                tuning=marked(type_.config, Mark.TUNING),
+                secrets=scope.values,
+                config_mac=scope.config_mac,
+                secret_mac=scope.secret_mac,
+                secret_name=spec.secret_ref.name if spec.secret_ref else None,
+                ca=scope.ca,
+                test_status="passed" if result.credential_tested else "skipped",
+                reason="",
+                version_floor=shown if isinstance(shown, int) else 0,
+                pending=None,
+                revoked=False,
+                deleted_at=None,
+                object_uid=scope.resource.uid,
+                display_name=spec.display_name or row.name,
+            ),
+        )
+
+    async def _update(self, row: ConnectorRow, **changes: Any) -> ConnectorRow:
+        return await self._written(row, self.vault.update(row, **changes))
+
+    async def _written(self, row: ConnectorRow, write: Coroutine[Any, Any, ConnectorRow]) -> ConnectorRow:
+        ledger = _required(self.ledger)
+        try:
+            self.fence()
+        except ConnectorError:
+            write.close()
+            raise
+        try:
+            return ledger.put(await write)
+        except RowChanged:
+            fresh = await self.vault.load(row.id)
+            if fresh is None:
+                ledger.drop(row)
+            else:
+                ledger.put(fresh)
+            raise
+
+    async def _probe(
+        self, scope: Scope, type_: ConnectorType[Any], config: ConnectorConfig, ca: bytes | None
+    ) -> CheckResult:
+        spec = _required(scope.spec)
+        return await probe(
+            type_,
+            config,
+            targets=self.targets,
+            ca=ca,
+            output_schemas=spec.output_schemas,
+            timeout=seconds(spec.timeout),
+            gate=self.gate,
+        )
+
+    def _check_interval(self, scope: Scope) -> float:
+        pending = Pending.load(scope.row.pending) if scope.row else None
+        if pending is not None and pending.kind == "refused" and pending.young(scope.now):
+            return attempts.WATCHED_WHILE_REFUSED
+        return scope.interval or float("inf")
+
+    # --- what is pending -----------------------------------------------------------------------------------------
+
+    async def _note_pending(self, scope: Scope, report: Report) -> None:
+        """Keep in the row what is wanting, since when, and when it is tried again."""
+        row = scope.row
+        if row is None or ConditionType.READY in report.errors:
+            return
+        error = report.errors.get(ConditionType.CONFIG_VALID) or report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
+        previous, current = Pending.load(row.pending), None
+        if error is not None:
+            current = attempts.wanting(
+                previous,
+                error,
+                content=f"{scope.config_mac}.{scope.secret_mac}" if scope.secret_mac else str(error.reason),
+                generation=scope.resource.generation,
+                interval=scope.interval,
+                now=scope.now,
+                tried=scope.tried,
+                by_token=scope.token is not None,
+            )
+        if current != previous:
+            scope.row = await self._update(row, pending=current.dump() if current else None)
+
+    async def _let_in_pending(self, scope: Scope, report: Report) -> None:
+        """When what serves is turned away for the first time, what was refused may be right by now."""
+        error, row = report.errors.get(ConditionType.HEALTHY), scope.row
+        if error is None or row is None or error.reason != Reason.AUTHENTICATION_FAILED or scope.memory.failures != 1:
+            return
+        pending = Pending.load(row.pending)
+        if scope.result is not None and pending is not None and pending.kind == "refused":
+            scope.row = await self._update(row, pending=attempts.at_once(pending, scope.now).dump())
+
+    # --- what is said ----------------------------------------------------------------------------------------------
+
+    def _outcome(self, scope: Scope, report: Report, *, full: bool) -> Outcome:
+        resource, row, memory = scope.resource, scope.row, scope.memory
+        previous = resource.status
+        unavailable = report.error(Reason.VAULT_UNAVAILABLE)
+        memory.unavailable_since = (memory.unavailable_since or scope.now) if unavailable else None
+        pending = Pending.load(row.pending) if row else None
+        serving = row.serving_version if row and scope.serves else None
+        threshold = scope.spec.failure_threshold if scope.spec else 1
+        judged = connector_status.verdict(
+            report,
+            pending=pending,
+            serving_version=serving,
+            title=self.registry[row.type].title if row else "",
+            declared_serves=row is not None and self._declared_serves(scope, row),
+            failures=memory.failures,
+            failure_threshold=threshold,
+            unavailable_since=memory.unavailable_since,
+            moment=scope.now,
+        )
+        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
+        status: dict[str, Any] = {"observedGeneration": resource.generation}
+        if unavailable:
+            carried = ("connectorId", "servedVersion", "type", "category", "queryable", "credentials", "health")
+            status |= {key: previous[key] for key in carried if key in previous}
+        token = scope.token if full and not unavailable else previous.get("lastHandledReconcileAt")
+        if token := token or previous.get("lastHandledReconcileAt"):
+            status["lastHandledReconcileAt"] = token
+        type_ = scope.type or (self.registry[row.type] if row else None)
+        if type_ is not None and not unavailable:
+            status |= connector_status.describe(type_)
+        if row is not None and not unavailable:
+            status |= self._facts(scope, row, pending, serving, threshold)
+        status["conditions"] = conditions(
+            report, judged, kept, previous=previous.get("conditions", ()), generation=resource.generation
+        )
+        if unavailable:
+            return Outcome(status, None, retry=unavailable)
+        observed = self._observed(scope, pending, full=full) if row is not None and row.deleted_at is None else {}
+        return Outcome(status, self._next_look(scope, pending, judged), observed)
+
+    def _facts(
+        self, scope: Scope, row: ConnectorRow, pending: Pending | None, serving: int | None, threshold: int
+    ) -> dict[str, Any]:
+        previous = scope.resource.status
+        facts: dict[str, Any] = {"connectorId": row.id}
+        if serving is not None:
+            facts["servedVersion"] = serving
+        facts["credentials"] = connector_status.credentials(
+            row,
+            serves=scope.serves,
+            pending=pending,
+            rotated=scope.committed is not None,
+            previous=previous.get("credentials"),
+        )
+        if serving is not None:
+            health = connector_status.health(
+                previous.get("health"),
+                scope.result,
+                failures=scope.memory.failures,
+                failure_threshold=threshold,
+                same_version=previous.get("servedVersion") == serving,
+            )
+            if health is not None:
+                facts["health"] = health
+        return facts
+
+    def _declared_serves(self, scope: Scope, row: ConnectorRow) -> bool:
+        """Whether the config that serves is the declared one, its CA's content included where that was read."""
+        if scope.config_mac:
+            return scope.config_mac == row.config_mac
+        if scope.spec is None:
+            return False
+        tuning = marked(self.registry[row.type].config, Mark.TUNING)
+        (declared,) = scope.spec.config.values()
+        return _untuned(declared, tuning) == _untuned(row.config, tuning)
+
+    def _next_look(self, scope: Scope, pending: Pending | None, judged: Verdict) -> float | None:
+        moments = [scope.memory.next_full]
+        if scope.serves:
+            moments.append(scope.memory.next_check)
+        if pending is not None:
+            moments += [moment for moment in (pending.next_at,) if moment is not None]
+            if pending.young(scope.now):
+                moments.append(pending.since + attempts.GRACE)
+        if judged.ready == "False" and (pending is None or pending.next_at is None):
+            moments.append(scope.now + (scope.interval or attempts.HOURLY))
+        return max(0.0, min(moments) - scope.now)
+
+    def _suspended(self, scope: Scope) -> Outcome:
+        """Nothing is checked or changed; what serves goes on."""
+        resource, row = scope.resource, scope.row
+        previous = resource.status
+        status = {**previous, "observedGeneration": resource.generation}
+        report = Report()
+        looked_at = tuple(ConditionType)
+        if row is not None and row.revoked and row.secret_name:
+            error = unlabelled("Secret", resource.namespace, row.secret_name)
+            judged = Verdict("False", error.reason, error.message, ConditionType.STALLED)
+            status.pop("servedVersion", None)
+            status["credentials"] = connector_status.credentials(
+                row, serves=False, pending=None, rotated=False, previous=previous.get("credentials")
+            )
+        elif row is not None and (row.observed or {}).get("applied") == _applied(resource.spec):
+            ready = _condition(previous, ConditionType.READY)
+            judged = Verdict(ready["status"], Reason(ready["reason"]), ready["message"]) if ready else _SUSPENDED
+        else:
+            judged = _SUSPENDED
+        status["conditions"] = conditions(
+            report, judged, looked_at, previous=previous.get("conditions", ()), generation=resource.generation
+        )
+        observed = {**row.observed, "uid": resource.uid, "generation": resource.generation} if row and row.observed else {}
+        return Outcome(status, None, observed)
+
+    # --- a restart costs nothing -----------------------------------------------------------------------------------
+
+    async def _settled(self, scope: Scope) -> bool:
+        """Whether nothing that the row was made from has changed, and nothing is due but the check of what serves."""
+        row, resource = scope.row, scope.resource
+        if row is None or not row.observed or scope.token is not None or scope.now >= scope.memory.next_full:
+            return False
+        pending = Pending.load(row.pending)
+        if pending is not None and (pending.due(scope.now) or pending.next_at is None):
+            return False
+        try:
+            scope.spec = _parse(resource.spec)
+        except Stalled:
+            return False
+        secret, ca = scope.spec.secret_ref, scope.spec.ca_ref
+        namespace = resource.namespace
+        scope.secret = await self.cluster.source("Secret", namespace, secret.name) if secret else None
+        scope.ca_source = await self.cluster.source(ca.kind, namespace, ca.name) if ca else None
+        return self._matches(resource, row, scope.secret, scope.ca_source)
+
+    def _matches(self, resource: Resource, row: ConnectorRow, secret: Source | None, ca: Source | None) -> bool:
+        seen = row.observed or {}
+        return (
+            seen.get("uid") == resource.uid
+            and seen.get("generation") == resource.generation
+            and seen.get("secret") == _version(secret)
+            and seen.get("ca") == _version(ca)
+            and seen.get("fingerprint") == self._fingerprint(row.type, row.owner.org, resource.namespace)
+            and seen.get("status") == status_digest(resource.status)
+        )
+
+    def _observed(self, scope: Scope, pending: Pending | None, *, full: bool) -> dict[str, Any]:
+        row, resource = _required(scope.row), scope.resource
+        before = row.observed or {}
+        if not full:
+            return before
+        in_sync = pending is None and scope.serves
+        return {
+            "uid": resource.uid,
+            "generation": resource.generation,
+            "secret": _version(scope.secret),
+            "ca": _version(scope.ca_source),
+            "token": scope.token or before.get("token"),
+            "fingerprint": self._fingerprint(row.type, row.owner.org, resource.namespace),
+            "seen": scope.secret_mac or before.get("seen"),
+            "applied": _applied(resource.spec) if in_sync else before.get("applied"),
+            "wake": min((m for m in (pending.next_at, pending.since + attempts.GRACE) if m), default=None)
+            if pending
+            else None,
+        }
+
+    def _fingerprint(self, type_name: str, org: str, namespace: str) -> str:
+        """Everything else that a reconcile depends on; another one makes its Connectors be looked at again."""
+        current_org = self.cluster.owner(namespace).org
+        key = (type_name, f"{org}/{current_org}")
+        if key not in self._fingerprints:
+            type_ = self.registry[type_name]
+            source = [self.flags, *key, self.vault.key_id, type_.driver_version()]
+            digest = hashlib.sha256(_canonical(source) + type_.schema_digest_source())
+            self._fingerprints[key] = digest.hexdigest()[:32]
+        return self._fingerprints[key]
+
+    def _live_row(self, resource: Resource) -> ConnectorRow | None:
+        rows = self.ledger.of(resource.namespace, resource.name) if self.ledger else ()
+        return next((row for row in rows if row.deleted_at is None and row.object_uid == resource.uid), None)
+
+    def _new_token(self, resource: Resource, row: ConnectorRow | None) -> str | None:
+        token = resource.annotations.get(RECONCILE_ANNOTATION)
+        asked = parse_timestamp(token) if token else None
+        if asked is None:
+            return None
+        handled = (resource.status.get("lastHandledReconcileAt"), (row.observed or {}).get("token") if row else None)
+        times = [parse_timestamp(text) for text in handled if text]
+        return token if all(moment is None or asked > moment for moment in times) else None
+
+    def _memory(self, resource: Resource, moment: float) -> Memory:
+        memory = self._memories.get(resource.uid)
+        if memory is None:
+            interval = seconds(str(resource.spec.get("interval", "5m")))
+            memory = self._memories[resource.uid] = Memory(
+                next_check=moment + random.uniform(0, interval) if interval else float("inf"),  # noqa: S311 - spread
+                next_full=moment + DAILY * random.uniform(0.1, 1.0),  # noqa: S311 - spread
+            )
+            ill = _condition(resource.status, ConditionType.HEALTHY)
+            if ill and ill["status"] == "False":
+                memory.failures = int((resource.status.get("health") or {}).get("consecutiveFailures", 1))
+                memory.error = Unanswered(Reason(ill["reason"]), ill["message"])
+        return memory
+
+    def _opted_in(self, source: Source) -> bool:
+        return source.labelled or not self.secret_opt_in
+
+
+T = TypeVar("T")
+_SUSPENDED = Verdict("Unknown", Reason.SUSPENDED, "suspended before this was looked at: set spec.suspend to false")
+
+
+def status_digest(status: Mapping[str, Any]) -> str:
+    """A digest of a status as it stands in the cluster."""
+    return hashlib.blake2b(_canonical(status), digest_size=16).hexdigest()
+
+
+def _parse(spec: Mapping[str, Any]) -> ConnectorSpec:
+    try:
+        return ConnectorSpec.model_validate(spec)
+    except ValidationError as error:
+        raise Stalled(Reason.INVALID_CONFIG, sentences(error, "spec")) from None
+
+
+def _required(value: T | None) -> T:
+    """What an earlier step has set; a step that needs it says so in its `needs`."""
+    if value is None:
+        raise AssertionError("a step ran before one that it needs")
+    return value
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _untuned(config: Mapping[str, Any], tuning: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in tuning}
+
+
+def _version(source: Source | None) -> list[str] | None:
+    return [source.uid, source.resource_version] if source else None
+
+
+def _applied(spec: Mapping[str, Any]) -> str:
+    """A digest of the fields that decide what serves; no other field counts when suspended, `suspend` least of all."""
+    parts = [spec.get("config"), spec.get("secretRef"), spec.get("caRef")]
+    return hashlib.blake2b(_canonical(parts), digest_size=16).hexdigest()
+
+
+def _healthy(type_: ConnectorType[Any]) -> str:
+    return f"{type_.title} answers"
+
+
+def _condition(status: Mapping[str, Any], type_: ConditionType) -> Mapping[str, Any] | None:
+    return next((condition for condition in status.get("conditions", ()) if condition["type"] == type_), None)

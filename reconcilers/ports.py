@@ -1,0 +1,59 @@
+"""What a reconcile asks of the cluster, in words that know no client."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from honeyframe_connectors.vault.rows import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """An object of one of our kinds, as it stands in the cluster."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created_at: str
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of a Secret or ConfigMap without its content."""
+
+    uid: str
+    resource_version: str
+    labelled: bool
+    """Whether it opts in; a ConfigMap always does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A Secret or ConfigMap with its values."""
+
+    source: Source
+    data: Mapping[str, bytes] = field(repr=False)
+
+
+class Cluster(Protocol):
+    """The parts of the cluster that a reconcile reads. Each may raise `Waiting` when the API server does not answer."""
+
+    def owner(self, namespace: str) -> Owner:
+        """Who owns the rows of a namespace."""
+        ...
+
+    async def source(self, kind: str, namespace: str, name: str) -> Source | None:
+        """What is known of a Secret or ConfigMap; a call only where the watch does not show it."""
+        ...
+
+    async def content(self, kind: str, namespace: str, name: str) -> Content | None:
+        """Its values, read now; of a Secret that does not opt in only the source."""
+        ...
+
+    async def uid(self, kind: str, namespace: str, name: str) -> str | None:
+        """The uid of an object of our kinds, read now; None where there is none."""
+        ...
