@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -321,3 +322,17 @@ def _owner() -> tuple[int, int] | None:
             account = pwd.getpwnam(name)
             return account.pw_uid, grp.getgrgid(account.pw_gid).gr_gid
     raise SetupError("PostgreSQL refuses to run as root and there is no user postgres: add one with useradd.")
+
+
+def main() -> int:
+    """Make sure that PostgreSQL's programs are there; the set-up calls this."""
+    try:
+        find_or_install()
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

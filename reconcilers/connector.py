@@ -555,6 +555,9 @@ class Connectors:
         resource, row = scope.resource, scope.row
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
+        named = next(iter(resource.spec.get("config") or {}), "")
+        if named in self.registry:
+            status |= connector_status.describe(self.registry[named])
         report = Report()
         looked_at = tuple(ConditionType)
         if row is not None and row.revoked and row.secret_name:

@@ -233,9 +233,9 @@ def _refusal(login: Login, state: str, text: str, function: str) -> CheckFailed:
                 f"{says}: let this role connect from the operator's address in pg_hba.conf, "
                 "with the TLS and the client certificate that it asks for",
             )
+        hint = sql.password_hint(login.options.get("password"))
         return Refused(
-            Reason.AUTHENTICATION_FAILED,
-            f"{says}: put the right username and password into the Secret{sql.password_hint(login.options.get('password'))}",
+            Reason.AUTHENTICATION_FAILED, f"{says}: put the right username and password into the Secret{hint}"
         )
     if state == "3D000":
         return Refused(Reason.TARGET_NOT_FOUND, f"{says}: name a database that exists")

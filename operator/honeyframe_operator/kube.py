@@ -117,6 +117,7 @@ class KubeClient:
         token = ""
         while True:
             page = await self.get(path, accept=accept, limit="500", **({"continue": token} if token else {}), **query)
+            page["items"] = page.get("items") or []  # an empty list of metadata is written as null
             yield page
             token = page["metadata"].get("continue", "")
             if not token:

@@ -5,6 +5,7 @@ it sees is handed over as plain bodies.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection
@@ -33,35 +34,36 @@ class KindWatch:
         self._namespaces = namespaces
         self._seen = seen
         self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
 
     async def run(self, ready: Callable[[], Any]) -> None:
         """Watch until cancelled. `ready` is awaited before each start: kopf must not look for CRDs that are not there."""
         while True:
             await ready()
-            self._stop = threading.Event()
-            ended = asyncio.ensure_future(asyncio.to_thread(self._watch))
+            stop, ended = threading.Event(), asyncio.Event()
+            # A daemon: kopf may hang in a login or a request, and must not hold up our end.
+            threading.Thread(target=self._watch, args=(stop, ended), name="kopf", daemon=True).start()
             try:
-                await asyncio.shield(ended)
-            except asyncio.CancelledError:
-                self._stop.set()
-                await ended
-                raise
-            except Exception as error:  # kopf's own end is not ours: a CRD went, or the API server did
-                logger.warning("the watch of our kinds ended (%s); starting it again", type(error).__name__)
+                await ended.wait()
+            finally:
+                stop.set()
+            logger.warning("the watch of our kinds ended, as it does when a CRD of ours goes; starting it again")
             await asyncio.sleep(1.0)
 
-    def _watch(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(
-                kopf.operator(
-                    registry=self._registry(),
-                    settings=settings(),
-                    clusterwide=not self._namespaces,
-                    namespaces=self._namespaces,
-                    stop_flag=self._stop,
+    def _watch(self, stop: threading.Event, ended: asyncio.Event) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(
+                    kopf.operator(
+                        registry=self._registry(),
+                        settings=settings(),
+                        clusterwide=not self._namespaces,
+                        namespaces=self._namespaces,
+                        stop_flag=stop,
+                    )
                 )
-            )
+        finally:
+            with contextlib.suppress(RuntimeError):  # our loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(ended.set)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

@@ -3,7 +3,7 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from honeyframe_connectors.redact import BULLETS, MESSAGE_LIMIT, Redactor, shorten
@@ -97,6 +97,7 @@ def test_shorten() -> None:
     assert len(shorten("x" * 5000)) == MESSAGE_LIMIT
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40_000), st.integers(4, 30_000))
 def test_a_bounded_message_shows_no_part_of_a_value(before: int, length: int) -> None:
     secret = "S" * length

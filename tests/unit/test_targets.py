@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from honeyframe_connectors import targets as module
@@ -99,6 +99,7 @@ def test_names_are_no_address(host: str) -> None:
     assert literal(host) is None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_every_carried_form_is_judged_as_the_address(address: Any) -> None:
     targets = Targets()

@@ -45,7 +45,7 @@ def serving(authority: Authority) -> Iterator[int]:
             assert isinstance(request, ssl.SSLSocket)
             try:
                 request.do_handshake()
-                super().finish_request(request, client_address)  # type: ignore[arg-type]
+                super().finish_request(request, client_address)
             except OSError:
                 return
 
