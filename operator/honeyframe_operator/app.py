@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 KINDS = (connector.KIND, catalog_config.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
-STALE_SECONDS = 60.0
-"""A watch that is behind a direct LIST for longer than this is broken: the process is started anew."""
 STUCK_SECONDS = 180.0
 """A queue in which nothing moves for longer than this is broken."""
 
@@ -246,7 +244,7 @@ class Operator:
 
     def _alive(self) -> str:
         stale, queue = self.health.stale_since, self.controller.queue
-        if self.health.synced and stale is not None and time.monotonic() - stale > STALE_SECONDS:
+        if self.health.synced and stale is not None and time.monotonic() - stale > self.settings.stale_after:
             return "the watch does not show what a LIST shows"
         if self.leader.leads and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
             return "the queue does not move"

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     resync: float = Field(
         default=300.0, ge=1, description="Seconds between two complete LISTs that are held against the watches."
     )
+    stale_after: float = Field(
+        default=60.0, ge=1, description="Seconds that a watch may be behind a LIST before /healthz says so."
+    )
     identity: str = Field(default="", description="Name of this process in the Lease. Default: host name and a number.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,8 +51,14 @@ def own_operator(
     shared_operator.stop()
     with contextlib.ExitStack() as stack:
 
-        def make(*flags: str, directory: str = "own", **fields: object) -> OperatorProcess:
-            process = OperatorProcess(installed, tmp_path / directory, (*LOOPBACK, *flags), **fields)  # type: ignore[arg-type]
+        def make(
+            *flags: str,
+            directory: str = "own",
+            allow: Sequence[str] = LOOPBACK,
+            kubeconfig: Path = installed,
+            env: dict[str, str] | None = None,
+        ) -> OperatorProcess:
+            process = OperatorProcess(kubeconfig, tmp_path / directory, (*allow, *flags), env=env or {})
             return stack.enter_context(process)
 
         yield make
