@@ -8,20 +8,26 @@ function that may run twice.
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+import orjson
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from honeyframe_connectors.errors import Reason, Waiting
+from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.store.tables import SCHEMA
 
 T = TypeVar("T")
@@ -30,6 +36,29 @@ logger = logging.getLogger(__name__)
 BATCH = 256
 MIGRATION_LOCK = 0x686F6E65
 """Key of PostgreSQL's advisory lock: two replicas that start together migrate one after the other."""
+READERS = 4
+SQLITE_TIMEOUT = 10.0
+"""Seconds that one process waits for another's lock."""
+_LOCAL_SQLSTATES = ("40", "55", "57014")
+"""Deadlock, lock and statement timeout: trouble of one transaction, while the server is well."""
+_POSTGRESQL_SETTINGS = {
+    "application_name": "honeyframe-operator",
+    "connect_timeout": 5,
+    "options": "-c statement_timeout=30000 -c lock_timeout=10000",
+    # The server's own timeouts end nothing where the network between eats every packet.
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class Unreachable(Waiting):
+    """The store does not answer at all: no other transaction would fare better now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.VAULT_UNAVAILABLE, message)
 
 
 class _Write:
@@ -47,42 +76,54 @@ class Database:
     """A store on SQLite or PostgreSQL. Its URL, which may hold a password, is never shown."""
 
     def __init__(self, url: str) -> None:
-        self._url = _with_driver(make_url(url))
+        """Take `sqlite:///path` or `postgresql://user:password@host:port/database`; nothing is opened yet.
+
+        Raises:
+            Stalled: `InvalidConfig`, it is no such URL.
+        """
+        self._url = _parse(url)
         self._engine = self._create_engine()
         self._reading = self._engine.execution_options(reads=True)
         self._opened = False
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        # Threads of its own: those of the loop can all be waiting for somebody's dead name server.
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
     def __repr__(self) -> str:
         return f"Database({self.place})"
 
     @property
     def place(self) -> str:
-        """Where it is, without the password."""
-        return self._url.render_as_string(hide_password=True)
+        """Where it is: no user, password or parameter, each of which can hold a secret."""
+        if self._sqlite:
+            return f"sqlite:///{self._url.database or ''}"
+        port = f":{self._url.port}" if self._url.port else ""
+        return f"postgresql://{self._url.host or ''}{port}/{self._url.database or ''}"
 
-    async def open(self) -> None:
+    async def open(self, first: Callable[[Connection], object] | None = None) -> None:
         """Bring the schema up to date. May be called again after it failed, and does nothing once it worked.
 
+        `first` runs in the same transaction, before any other write is let in and with no other process doing the
+        same; where it raises, nothing is kept and the store stays closed.
+
         Raises:
-            Waiting: `VaultUnavailable`, the store cannot be reached or used.
+            Waiting: `VaultUnavailable`, the store cannot be reached or used. And what `first` raises.
         """
         if self._opened:
             return
-        await asyncio.to_thread(self._guarded, self._migrate)
+        await self._in_thread(lambda: self._migrate(first))
         self._opened = True
         if self._writer is None:
             self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
             self._writer.start()
 
     async def close(self) -> None:
-        """Finish what was begun and close the connections."""
-        if self._writer is not None:
+        """Finish what was begun and close the connections. It may be opened again."""
+        writer, self._writer, self._opened = self._writer, None, False
+        if writer is not None:
             self._waiting.put(None)
-            await asyncio.to_thread(self._writer.join)
-            self._writer = None
-        self._opened = False
+            await asyncio.to_thread(writer.join)
         self._engine.dispose()
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -91,7 +132,7 @@ class Database:
         Raises:
             Waiting: `VaultUnavailable`.
         """
-        return await asyncio.to_thread(self._guarded, lambda: self._run(work))
+        return await self._in_thread(lambda: self._run(work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run a function in a transaction that it may share with others, and commit. It may run twice.
@@ -99,7 +140,9 @@ class Database:
         Cancelled before it is begun, it does not run; later, its transaction still ends as a whole.
 
         Raises:
-            Waiting: `VaultUnavailable`. Whatever the function raises is raised here, and nothing of it is kept.
+            Waiting: `VaultUnavailable`.
+            Stalled: `InvalidConfig`, the store cannot hold a value.
+            Exception: whatever the function raises, and nothing of it is kept.
         """
         if self._writer is None:
             raise Waiting(Reason.VAULT_UNAVAILABLE, f"the metadata store {self.place} is not open yet")
@@ -125,7 +168,16 @@ class Database:
         if len(writes) > 1:
             with suppress(Exception):  # each is run again alone, and its error goes to whoever waits for it
                 return [(write, result, None) for write, result in zip(writes, self._together(writes), strict=True)]
-        return [(write, *self._alone(write)) for write in writes]
+        results: list[tuple[_Write, Any, BaseException | None]] = []
+        lost: Unreachable | None = None
+        for write in writes:
+            if lost is not None:  # trying each would cost the timeout of a connection for each
+                results.append((write, None, Unreachable(lost.message)))
+                continue
+            result, error = self._alone(write)
+            lost = error if isinstance(error, Unreachable) else None
+            results.append((write, result, error))
+        return results
 
     def _together(self, writes: list[_Write]) -> list[Any]:
         with self._engine.begin() as connection:
@@ -138,10 +190,13 @@ class Database:
 
         try:
             return self._guarded(run), None
-        except Exception as error:  # noqa: BLE001 - it goes to whoever waits for it
+        except BaseException as error:  # noqa: BLE001 - it goes to whoever waits for it, and the writer lives on
             return None, error
 
     # --- connections -----------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, run: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, run)
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         with self._reading.connect() as connection:
@@ -150,22 +205,30 @@ class Database:
     def _guarded(self, run: Callable[[], T]) -> T:
         try:
             return run()
-        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            self._unavailable(error)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                self._unavailable(error)
+        except IntegrityError:
             raise
+        except DataError as error:
+            raise Stalled(
+                Reason.INVALID_CONFIG,
+                f"the metadata store cannot hold a value ({_first_line(error.orig)}): shorten it, or take the "
+                "character out",
+            ) from None
+        except PoolTimeoutError:
+            raise Unreachable(self._unusable("all connections are taken")) from None
+        except DBAPIError as error:
+            message = self._unusable(_first_line(error.orig))
+            state = getattr(error.orig, "sqlstate", None) or ""
+            if state.startswith(_LOCAL_SQLSTATES) and not error.connection_invalidated:
+                raise Waiting(Reason.VAULT_UNAVAILABLE, message) from None
+            raise Unreachable(message) from None
 
-    def _unavailable(self, error: SQLAlchemyError) -> NoReturn:
-        cause = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
-        raise Waiting(
-            Reason.VAULT_UNAVAILABLE,
-            f"the metadata store {self.place} does not answer ({cause[0][:200] if cause else 'no reason given'}): "
-            "see that it runs and that the operator may reach it; nothing is lost",
-        ) from None
+    def _unusable(self, cause: str) -> str:
+        return (
+            f"the metadata store {self.place} cannot be used ({cause}): see that it runs and that the operator may "
+            "reach and change it; nothing is lost"
+        )
 
-    def _migrate(self) -> None:
+    def _migrate(self, first: Callable[[Connection], object] | None) -> None:
         if self._sqlite and self._url.database and self._url.database != ":memory:":
             try:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -173,15 +236,35 @@ class Database:
                 raise Waiting(
                     Reason.VAULT_UNAVAILABLE, f"the metadata store {self.place} cannot be made: {error.strerror}"
                 ) from None
-        config = Config()
-        config.set_main_option("script_location", "honeyframe_connectors.store:migrations")
-        config.set_main_option("path_separator", "os")
-        with self._engine.begin() as connection:
-            if not self._sqlite:
+        with self._migrating() as connection:
+            config = Config()
+            config.set_main_option("script_location", "honeyframe_connectors.store:migrations")
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            if _is_newer(connection, config):
+                logger.warning("the metadata store was migrated by a newer release, and is used as it is")
+            else:
+                command.upgrade(config, "head")
+            if first is not None:
+                first(connection)
+
+    @contextmanager
+    def _migrating(self) -> Iterator[Connection]:
+        if not self._sqlite:
+            with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+                yield connection
+            return
+        with self._engine.connect() as connection:
+            # Batch mode makes a table anew and drops the old one, which would cascade. No effect inside a transaction.
+            raw: Any = connection.connection.driver_connection
+            raw.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                raw.execute("PRAGMA foreign_keys=ON")
 
     @property
     def _sqlite(self) -> bool:
@@ -189,19 +272,22 @@ class Database:
 
     def _create_engine(self) -> Engine:
         if not self._sqlite:
-            options = "-c statement_timeout=30000 -c lock_timeout=10000"
             return create_engine(
                 self._url,
                 pool_pre_ping=True,
-                pool_size=5,
+                pool_size=READERS + 1,
                 pool_timeout=10,
                 hide_parameters=True,
-                connect_args={"connect_timeout": 5, "options": options, "application_name": "honeyframe-operator"},
+                json_serializer=_dumps,
+                json_deserializer=orjson.loads,
+                connect_args=_POSTGRESQL_SETTINGS,
             )
         engine = create_engine(
             self._url,
             hide_parameters=True,
-            connect_args={"timeout": 10},
+            json_serializer=_dumps,
+            json_deserializer=orjson.loads,
+            connect_args={"timeout": SQLITE_TIMEOUT},
             execution_options={"schema_translate_map": {SCHEMA: None}},
         )
         event.listen(engine, "connect", _tune_sqlite)
@@ -211,8 +297,23 @@ class Database:
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+    _switch_to_wal(connection)
+    for pragma in ("foreign_keys=ON", "synchronous=NORMAL", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """SQLite waits for no lock here, whatever its timeout: two that open a new file at once meet."""
+    deadline = time.monotonic() + SQLITE_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
@@ -220,8 +321,37 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
 
 
-def _with_driver(url: URL) -> URL:
-    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+def _parse(url: str) -> URL:
+    # What the parser says of a URL that it cannot read may quote the password.
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    backend = parsed.get_backend_name() if parsed is not None else ""
+    if parsed is None or backend not in {"sqlite", "postgresql"} or "@" in f"{parsed.host}{parsed.database}":
+        raise Stalled(
+            Reason.INVALID_CONFIG,
+            "the metadata store's URL cannot be read: write sqlite:///PATH or "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password percent-encoded",
+        )
+    return parsed.set(drivername="postgresql+psycopg") if backend == "postgresql" else parsed
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else "no reason given"
+
+
+def _is_newer(connection: Connection, config: Config) -> bool:
+    """Whether a later release has migrated it: after a `helm rollback` an older one must work on."""
+    schema = None if connection.dialect.name == "sqlite" else SCHEMA
+    context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return not known.issuperset(context.get_current_heads())
 
 
 def _resolve(results: list[tuple[_Write, Any, BaseException | None]]) -> None:

@@ -46,17 +46,18 @@ class Moment(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """To UTC; a time without a zone is a mistake."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a time needs a zone")
         return value.astimezone(UTC) if value is not None else None
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """With its zone."""
-        if value is None or value.tzinfo is not None:
-            return value  # type: ignore[no-any-return]  # the driver's own datetime
-        return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 install = Table(

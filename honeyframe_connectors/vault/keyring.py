@@ -1,6 +1,7 @@
-"""The wrapping keys: derived from the platform's secret, an active one and older ones that still open what they sealed."""
+"""The wrapping keys: derived from the platform's secret, an active one, and older ones that open what they sealed."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -10,8 +11,8 @@ from honeyframe_connectors.errors import Reason, Stalled
 from honeyframe_connectors.vault.cipher import KEY_BYTES, KEY_ID_BYTES, DoesNotOpen, key_id_of, seal, unseal
 
 MINIMUM_BYTES: Final = 32
-MINIMUM_DISTINCT: Final = 10
-"""Different bytes that a secret of 32 must have: a random one, hexadecimal too, has more."""
+MINIMUM_DISTINCT: Final = 8
+"""Different bytes that a secret must have, and different steps from one to the next: random digits have more."""
 
 
 class Keyring:
@@ -90,9 +91,16 @@ def _judge(secret: bytes) -> None:
             f"the platform's secret has {len(secret)} bytes, and must have at least {MINIMUM_BYTES}: "
             "make one with `openssl rand -hex 32`",
         )
-    if len(set(secret)) < MINIMUM_DISTINCT:
+    if _is_plain(secret):
         raise Stalled(
             Reason.INVALID_CONFIG,
-            "the platform's secret is plainly not random (a few characters, repeated): "
+            "the platform's secret is plainly not random (few characters, a repeated piece or a sequence): "
             "make one with `openssl rand -hex 32`",
         )
+
+
+def _is_plain(secret: bytes) -> bool:
+    steps = {(after - before) % 256 for before, after in pairwise(secret)}
+    periods = range(1, min(MINIMUM_BYTES, len(secret) // 2 + 1))
+    repeats = any(secret[period:] == secret[:-period] for period in periods)
+    return repeats or min(len(set(secret)), len(steps)) < MINIMUM_DISTINCT

@@ -49,6 +49,8 @@ class ConnectorRow:
     revision: str
     """Random, another with every write."""
     wrapped_keys: bytes = field(repr=False)
+    row_mac: str = field(repr=False, default="")
+    """Keyed MAC of whose the row is, its name and what serves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """The vault: a row a connector, a row a version, all secret values sealed.
 
 Each connector has a data key and a MAC key of its own, wrapped by a key that is derived from the platform's secret.
-A version's blob is bound to its row, number and clean config; the row's place and what serves are under a MAC.
+A version's blob is bound to its row, number, clean config and CA; the row's place and what serves are under a MAC.
 Every write is a compare-and-set on the row's random revision, in one transaction.
 """
 
 import base64
 import hashlib
 import hmac
+import logging
 import os
 import secrets as random_tokens
 import uuid
@@ -26,6 +27,8 @@ from honeyframe_connectors.store.tables import audit_log, connector_secret_histo
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
 from honeyframe_connectors.vault.rows import ConnectorRow, Owner, Version, VersionInfo
+
+logger = logging.getLogger(__name__)
 
 OPERATOR = "operator"
 _DATA_KEY_ID = bytes(8)
@@ -55,6 +58,8 @@ _INSERT_ROW = insert(data_connectors)
 _INSERT_VERSION = insert(connector_secret_history)
 _INSERT_AUDIT = insert(audit_log)
 _MACED = frozenset({"serving_version"})
+_EXACT = 2**53
+"""Up to here a number is the same integer on every database; beyond, it is hashed as the float it is near to."""
 
 
 class RowChanged(Waiting):
@@ -80,9 +85,18 @@ class Vault:
             Waiting: `VaultUnavailable`: the store does not answer, or does not know the active key and no older key
                 that it knows is given beside it.
         """
-        await self._database.open()
-        if self._keys is None:
-            self._keys = await self._database.write(self._admit)
+        if self._keys is not None:
+            return
+        admitted: list[WrappingKeys] = []
+
+        def admit(connection: Connection) -> None:
+            admitted[:] = [self._admit(connection)]
+
+        # With the store's opening: before anybody writes, and with no other process making the install's row too.
+        await self._database.open(admit)
+        if not admitted:
+            await self._database.write(admit)
+        self._keys = admitted[0]
 
     @property
     def key_id(self) -> str:
@@ -92,24 +106,43 @@ class Vault:
     async def rows(self, cluster_id: str) -> list[ConnectorRow]:
         """Every row of a cluster, deleted ones too.
 
+        One that does not open (it was changed by hand, or its key is not given) must not keep the others from being
+        served: it comes without `observed`, so that it is reconciled, and the first use of its keys says so.
+
         Raises:
-            Waiting: `VaultUnavailable`, one does not open: it was changed by hand, or its key is not given.
+            Waiting: `VaultUnavailable`, the store cannot be used.
         """
         found = await self._database.read(lambda connection: connection.execute(_ROWS, {"cluster": cluster_id}).all())
-        return [self._row(each) for each in found]
+        return [self._believed(_row(each)) for each in found]
 
     async def load(self, row_id: str) -> ConnectorRow | None:
-        """A row as it is now; None where it is not there any more."""
-        found = await self._database.read(lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none())
-        return self._row(found) if found is not None else None
-
-    async def create(
-        self, owner: Owner, *, name: str, display_name: str, type: str, category: str, object_uid: str  # noqa: A002
-    ) -> ConnectorRow:
-        """A new row without a version.
+        """A row as it is now; None where it is not there any more.
 
         Raises:
-            Stalled: `NameConflict`, another owner has a row of this name.
+            Waiting: `VaultUnavailable`, the store cannot be used, or the row does not open.
+        """
+        found = await self._database.read(lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none())
+        if found is None:
+            return None
+        row = _row(found)
+        self._mac_key(row)
+        return row
+
+    async def create(  # noqa: PLR0913 - what a row is made of
+        self,
+        owner: Owner,
+        *,
+        name: str,
+        display_name: str,
+        type: str,  # noqa: A002 - as the column
+        category: str,
+        object_uid: str,
+    ) -> ConnectorRow:
+        """A new row without a version, or the one that an earlier, interrupted call made for the same object.
+
+        Raises:
+            Stalled: `NameConflict`, somebody else has a row of this name.
+            Waiting: `VaultUnavailable`.
         """
         row_id = str(uuid.uuid4())
         data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
@@ -134,7 +167,7 @@ class Vault:
             revision=random_tokens.token_hex(16),
             wrapped_keys=self._wrapping.wrap(data_key + mac_key, _bound(row_id, "keys")),
         )
-        self._mac_keys[row_id] = mac_key
+        row = replace(row, row_mac=_row_mac(mac_key, row))
         moment = now()
         values = {
             "id": row_id,
@@ -152,7 +185,7 @@ class Vault:
             "last_version": 0,
             "revoked": False,
             "wrapped_keys": row.wrapped_keys,
-            "row_mac": _row_mac(mac_key, row),
+            "row_mac": row.row_mac,
             "revision": row.revision,
             "created_at": moment,
             "updated_at": moment,
@@ -166,7 +199,11 @@ class Vault:
         try:
             await self._database.write(write)
         except IntegrityError:
-            raise await self._name_conflict(row) from None
+            holder = await self._holder(row)
+            if holder is not None and _is_same_object(holder, row):
+                return holder
+            raise _name_conflict(row, holder) from None
+        self._mac_keys[row_id] = mac_key
         return row
 
     async def update(self, row: ConnectorRow, *, audit: str | None = None, **changes: Any) -> ConnectorRow:
@@ -175,11 +212,13 @@ class Vault:
         Raises:
             RowChanged: it is not as it was read.
             Stalled: `NameConflict`, it cannot come back under its name.
+            Waiting: `VaultUnavailable`.
         """
         changed = replace(row, **changes, revision=random_tokens.token_hex(16))
         values = {**changes, "revision": changed.revision, "updated_at": now()}
         if _MACED & changes.keys():
-            values["row_mac"] = _row_mac(self._mac_key(row), changed)
+            changed = replace(changed, row_mac=_row_mac(self._mac_key(row), changed))
+            values["row_mac"] = changed.row_mac
         statement = _update(tuple(values))
 
         def write(connection: Connection) -> None:
@@ -190,10 +229,10 @@ class Vault:
         try:
             await self._database.write(write)
         except IntegrityError:
-            raise await self._name_conflict(row) from None
+            raise _name_conflict(row, await self._holder(row)) from None
         return changed
 
-    async def commit(
+    async def commit(  # noqa: PLR0913 - what a version is made of
         self,
         row: ConnectorRow,
         *,
@@ -217,10 +256,13 @@ class Vault:
         Raises:
             RowChanged: the row is not as it was read; nothing is written.
             Stalled: `NameConflict`, it cannot come back under its name.
+            Waiting: `VaultUnavailable`, the store cannot be used, or the row does not open.
         """
         number = max(row.last_version, version_floor) + 1
-        data_key, mac_key = self._keys_of(row)
-        blob = seal(data_key, _DATA_KEY_ID, _packed(secrets), _bound_version(row.id, number, config, tuning))
+        mac_key = self._mac_key(row)
+        kept_ca = ca.decode() if ca is not None else None
+        bound = _bound_version(row.id, number, config, tuning, kept_ca)
+        blob = seal(self._keys_of(row)[0], _DATA_KEY_ID, _packed(secrets), bound)
         fields = {
             "config": dict(config),
             "config_mac": config_mac,
@@ -231,11 +273,12 @@ class Vault:
             **changes,
         }
         changed = replace(row, **fields, revision=random_tokens.token_hex(16))
+        changed = replace(changed, row_mac=_row_mac(mac_key, changed))
         moment = now()
         values = {
             **fields,
             "connection_secrets_enc": blob,
-            "row_mac": _row_mac(mac_key, changed),
+            "row_mac": changed.row_mac,
             "revision": changed.revision,
             "updated_at": moment,
         }
@@ -244,7 +287,7 @@ class Vault:
             "version": number,
             "config": dict(config),
             "secrets_enc": blob,
-            "ca": ca.decode() if ca is not None else None,
+            "ca": kept_ca,
             "test_status": test_status,
             "reason": reason,
             "created_at": moment,
@@ -261,7 +304,7 @@ class Vault:
         try:
             await self._database.write(write)
         except IntegrityError:
-            raise await self._name_conflict(row) from None
+            raise _name_conflict(row, await self._holder(row)) from None
         return changed
 
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
@@ -281,10 +324,11 @@ class Vault:
         current, version = await self._database.read(read)
         if current is None or version is None or current.revision != row.revision:
             raise RowChanged
-        self._row(current)
+        current_row = _row(current)
+        self._mac_key(current_row)
         try:
-            bound = _bound_version(row.id, version.version, current.config, tuning)
-            packed = unseal(self._keys_of(row)[0], version.secrets_enc, bound)
+            bound = _bound_version(row.id, version.version, current.config, tuning, version.ca)
+            packed = unseal(self._keys_of(current_row)[0], version.secrets_enc, bound)
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         ca = version.ca.encode() if version.ca is not None else None
@@ -299,7 +343,11 @@ class Vault:
         ]
 
     def mac(self, row: ConnectorRow, purpose: str, data: bytes) -> str:
-        """A MAC of some data under the row's own key, in hexadecimal: says whether it is the same, and nothing else."""
+        """A MAC of some data under the row's own key, in hexadecimal: says whether it is the same, and nothing else.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the row does not open.
+        """
         return hmac.digest(self._mac_key(row), _bound(row.id, purpose) + data, "sha256").hex()
 
     # --- keys ------------------------------------------------------------------------------------------------------
@@ -340,55 +388,78 @@ class Vault:
         return both[:KEY_BYTES], both[KEY_BYTES:]
 
     def _mac_key(self, row: ConnectorRow) -> bytes:
-        if row.id not in self._mac_keys:
-            self._mac_keys[row.id] = self._keys_of(row)[1]
-        return self._mac_keys[row.id]
+        """The row's MAC key, once the row's own MAC was found right: what was changed by hand is never sealed anew."""
+        key = self._mac_keys.get(row.id)
+        if key is None:
+            key = self._keys_of(row)[1]
+        if not hmac.compare_digest(row.row_mac, _row_mac(key, row)):
+            raise _tampered(row.id, DoesNotOpen("its MAC does not match"))
+        self._mac_keys[row.id] = key
+        return key
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
-    def _row(self, found: Any) -> ConnectorRow:
-        row = ConnectorRow(
-            id=found.id,
-            owner=Owner(found.cluster_id, found.namespace_uid, found.org, found.project),
-            name=found.name,
-            display_name=found.display_name,
-            type=found.type,
-            category=found.category,
-            object_uid=found.object_uid,
-            deleted_at=found.deleted_at,
-            serving_version=found.serving_version,
-            last_version=found.last_version,
-            config=found.config,
-            config_mac=found.config_mac,
-            secret_mac=found.secret_mac,
-            secret_name=found.secret_name,
-            revoked=found.revoked,
-            pending=found.pending,
-            observed=found.observed,
-            revision=found.revision,
-            wrapped_keys=found.wrapped_keys,
-        )
-        if not hmac.compare_digest(found.row_mac or "", _row_mac(self._mac_key(row), row)):
-            raise _tampered(row.id, DoesNotOpen("its MAC does not match"))
+    def _believed(self, row: ConnectorRow) -> ConnectorRow:
+        try:
+            self._mac_key(row)
+        except Waiting as error:
+            logger.error("the vault: %s", error.message)  # noqa: TRY400 - the sentence is what helps
+            return replace(row, observed=None)
         return row
 
-    async def _name_conflict(self, row: ConnectorRow) -> Stalled | RowChanged:
-        owner = row.owner
-        key = {"org": owner.org, "project": owner.project, "name": row.name}
-        holder = await self._database.read(lambda connection: connection.execute(_HOLDER, key).one_or_none())
-        if holder is None:
-            return RowChanged()
-        if holder.managed_by != OPERATOR:
-            whose = "the platform itself keeps it"
-        elif holder.cluster_id != owner.cluster_id:
-            whose = f"cluster {holder.cluster_id} keeps it"
-        else:
-            whose = f"another namespace of this cluster (uid {holder.namespace_uid}) keeps it"
-        return Stalled(
-            Reason.NAME_CONFLICT,
-            f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: "
-            "use another metadata.name, or delete the other one",
-        )
+    async def _holder(self, row: ConnectorRow) -> ConnectorRow | None:
+        """Who has the name of a row now; the platform's own rows are no exception."""
+        key = {"org": row.owner.org, "project": row.owner.project, "name": row.name}
+        found = await self._database.read(lambda connection: connection.execute(_HOLDER, key).one_or_none())
+        return _row(found) if found is not None else None
+
+
+def _is_same_object(holder: ConnectorRow, row: ConnectorRow) -> bool:
+    return (holder.owner, holder.object_uid, holder.type) == (row.owner, row.object_uid, row.type)
+
+
+def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | RowChanged:
+    owner = row.owner
+    if holder is None:  # it went meanwhile
+        return RowChanged()
+    if not holder.owner.cluster_id:
+        whose = "the platform itself keeps it"
+    elif holder.owner.cluster_id != owner.cluster_id:
+        whose = f"cluster {holder.owner.cluster_id} keeps it"
+    elif holder.owner.namespace_uid != owner.namespace_uid:
+        whose = f"another namespace of this cluster (uid {holder.owner.namespace_uid}) keeps it"
+    else:
+        whose = f"this namespace keeps it, for another object (row {holder.id})"
+    return Stalled(
+        Reason.NAME_CONFLICT,
+        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: "
+        "use another metadata.name, or delete the other one",
+    )
+
+
+def _row(found: Any) -> ConnectorRow:
+    return ConnectorRow(
+        id=found.id,
+        owner=Owner(found.cluster_id or "", found.namespace_uid or "", found.org, found.project),
+        name=found.name,
+        display_name=found.display_name,
+        type=found.type,
+        category=found.category,
+        object_uid=found.object_uid or "",
+        deleted_at=found.deleted_at,
+        serving_version=found.serving_version,
+        last_version=found.last_version,
+        config=found.config,
+        config_mac=found.config_mac,
+        secret_mac=found.secret_mac,
+        secret_name=found.secret_name,
+        revoked=found.revoked,
+        pending=found.pending,
+        observed=found.observed,
+        revision=found.revision,
+        wrapped_keys=found.wrapped_keys or b"",
+        row_mac=found.row_mac or "",
+    )
 
 
 def _swap(connection: Connection, statement: Any, row: ConnectorRow, values: Mapping[str, Any]) -> None:
@@ -417,7 +488,17 @@ def _audit(action: str, row: ConnectorRow, detail: Mapping[str, Any]) -> dict[st
 
 def _row_mac(key: bytes, row: ConnectorRow) -> str:
     owner = row.owner
-    place = [row.id, owner.cluster_id, owner.namespace_uid, owner.org, owner.project, row.name, row.serving_version]
+    held = False  # its place is kept, so that rows of today still open once a rollback can hold something back
+    place = [
+        row.id,
+        owner.cluster_id,
+        owner.namespace_uid,
+        owner.org,
+        owner.project,
+        row.name,
+        row.serving_version,
+        held,
+    ]
     return hmac.digest(key, _bound(row.id, "row") + orjson.dumps(place), "sha256").hex()
 
 
@@ -425,10 +506,26 @@ def _bound(owner_id: str, purpose: str) -> bytes:
     return f"honeyframe\0{purpose}\0{owner_id}\0".encode()
 
 
-def _bound_version(row_id: str, number: int, config: Mapping[str, Any], tuning: frozenset[str]) -> bytes:
-    fixed = {key: value for key, value in config.items() if key not in tuning}
+def _bound_version(
+    row_id: str, number: int, config: Mapping[str, Any], tuning: frozenset[str], ca: str | None
+) -> bytes:
+    fixed = {key: _portable(value) for key, value in config.items() if key not in tuning}
     digest = hashlib.sha256(orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)).digest()
-    return _bound(row_id, "version") + number.to_bytes(8) + digest
+    trust = hashlib.sha256((ca or "").encode()).digest()
+    return _bound(row_id, "version") + number.to_bytes(8) + digest + trust
+
+
+def _portable(value: Any) -> Any:
+    """As every database gives it back: PostgreSQL's JSONB turns 1e16 into an integer and drops the sign of -0.0."""
+    if isinstance(value, dict):
+        return {key: _portable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_portable(each) for each in value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if abs(value) >= _EXACT:
+        return float(value)
+    return int(value) if value == int(value) else value
 
 
 def _packed(secrets: Mapping[str, bytes]) -> bytes:

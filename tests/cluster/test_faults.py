@@ -157,9 +157,23 @@ async def proxied(
         await proxy.__aexit__()
 
 
+@pytest.fixture
+async def stopped(proxied: Any, own_operator: Own) -> AsyncIterator[Own]:
+    """As `own_operator`, but stopped while the proxy, which is in this loop, still answers: the Lease is let go."""
+    made: list[OperatorProcess] = []
+
+    def make(*flags: str, **fields: Any) -> OperatorProcess:
+        made.append(own_operator(*flags, **fields))
+        return made[-1]
+
+    yield make
+    for operator in made:
+        await asyncio.to_thread(operator.stop)
+
+
 @pytest.mark.parametrize("status", [409, 429, 500])
 async def test_the_api_server_refuses_status_writes_for_a_while(
-    proxied: Any, own_operator: Own, namespace: Namespace, sink: WebhookSink, status: int
+    proxied: Any, stopped: Own, namespace: Namespace, sink: WebhookSink, status: int
 ) -> None:
     left = 2
 
@@ -171,7 +185,7 @@ async def test_the_api_server_refuses_status_writes_for_a_while(
         return None
 
     proxy, kubeconfig = await proxied(fault)
-    operator = own_operator(kubeconfig=kubeconfig)
+    operator = stopped(kubeconfig=kubeconfig)
     await asyncio.to_thread(operator.start)
     await webhook(namespace, "c", sink)
     await namespace.ready("c")
@@ -179,7 +193,7 @@ async def test_the_api_server_refuses_status_writes_for_a_while(
     assert [row["last_version"] for row in vault_rows(operator, namespace.name)] == [1], "tried again, not made again"
 
 
-async def test_a_watch_that_is_too_old(proxied: Any, own_operator: Own, namespace: Namespace, sink: WebhookSink) -> None:
+async def test_a_watch_that_is_too_old(proxied: Any, stopped: Own, namespace: Namespace, sink: WebhookSink) -> None:
     refused: set[str] = set()
 
     def fault(request: web.Request) -> tuple[int, dict[str, str]] | None:
@@ -189,24 +203,28 @@ async def test_a_watch_that_is_too_old(proxied: Any, own_operator: Own, namespac
         return None
 
     _, kubeconfig = await proxied(fault)
-    await asyncio.to_thread(own_operator(kubeconfig=kubeconfig).start)
+    await asyncio.to_thread(stopped(kubeconfig=kubeconfig).start)
     await webhook(namespace, "c", sink)
     await namespace.ready("c")
     assert len(refused) >= 5, "connectors, catalogconfigs, secrets, configmaps, namespaces"
 
 
 async def test_a_watch_that_stands_still_is_found_out(
-    proxied: Any, own_operator: Own, namespace: Namespace, sink: WebhookSink
+    proxied: Any, stopped: Own, namespace: Namespace, sink: WebhookSink
 ) -> None:
     """Direct calls succeed and the watch does not advance: only then is the operator to be restarted."""
+    hanging = asyncio.Event()
+
     def fault(request: web.Request) -> tuple[int, dict[str, str]] | None:
         if request.query.get("watch") == "true" and request.path.endswith("/connectors"):
+            hanging.set()
             return 0, {}
         return None
 
     _, kubeconfig = await proxied(fault)
-    operator = own_operator("--resync", "1", "--stale-after", "2", kubeconfig=kubeconfig)
+    operator = stopped("--resync", "1", "--stale-after", "2", kubeconfig=kubeconfig)
     await asyncio.to_thread(operator.start)
+    await asyncio.wait_for(hanging.wait(), 20)
     assert await asyncio.to_thread(operator.get, "/healthz") == "ok"
     await webhook(namespace, "c", sink)
     async with asyncio.timeout(30):
