@@ -90,10 +90,13 @@ def _settle(cluster: ControlPlane, postgres: PostgresServer, started: float) -> 
         if found != shown:
             shown = found
             table = cluster.kubectl_run("get", "connectors", "-n", NAMESPACE).stdout
-            print(f"\n$ kubectl get connectors        ({time.monotonic() - started:.0f} s)\n{table}", end="", flush=True)
+            print(
+                f"\n$ kubectl get connectors        ({time.monotonic() - started:.0f} s)\n{table}", end="", flush=True
+            )
         catalogs = [_ready(item) for item in _items(cluster, "catalogconfigs")]
         if found == SETTLED and catalogs == [("True", "Succeeded")]:
-            print(f"\n$ kubectl get catalogconfigs\n{cluster.kubectl_run('get', 'catalogconfigs', '-n', NAMESPACE).stdout}")
+            table = cluster.kubectl_run("get", "catalogconfigs", "-n", NAMESPACE).stdout
+            print(f"\n$ kubectl get catalogconfigs\n{table}")
             print("$ kubectl get events --field-selector type=Warning")
             columns = "custom-columns=REASON:.reason,CONNECTOR:.involvedObject.name,MESSAGE:.message"
             events = ("get", "events", "-n", NAMESPACE, "--field-selector", "type=Warning", "-o", columns)

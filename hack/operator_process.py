@@ -1,4 +1,4 @@
-"""The operator as a process of its own, under its own ServiceAccount and roles, as demo, tests and benchmarks run it."""
+"""The operator as a process of its own, under its own ServiceAccount and roles: demo, tests, benchmarks."""
 
 import os
 import secrets
@@ -26,7 +26,9 @@ def install(cluster: ControlPlane) -> Path:
     cluster.kubectl_run("apply", "-f", str(ROOT / "crds"))
     cluster.kubectl_run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, ACCOUNT)
-    cluster.kubectl_run("apply", "-n", NAMESPACE, "-f", str(_ROLES / "operator.yaml"), "-f", str(_ROLES / "people.yaml"))
+    cluster.kubectl_run(
+        "apply", "-n", NAMESPACE, "-f", str(_ROLES / "operator.yaml"), "-f", str(_ROLES / "people.yaml")
+    )
     _bind(cluster, "clusterrolebinding", ACCOUNT, "--clusterrole=honeyframe-operator")
     _bind(cluster, "rolebinding", f"{ACCOUNT}-lease", "--role=honeyframe-operator-lease", f"--namespace={NAMESPACE}")
     return kubeconfig
@@ -109,7 +111,7 @@ class OperatorProcess:
     def get(self, path: str) -> str:
         """What it answers at /metrics, /healthz or /readyz; "" while it does not."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 text: str = answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.read().decode()

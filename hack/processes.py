@@ -52,7 +52,7 @@ class Process:
     _supervisor: subprocess.Popen[str] = field(repr=False)
 
     @classmethod
-    def start(  # noqa: PLR0913 - what a process is started with
+    def start(
         cls,
         command: Sequence[str | Path],
         log_file: Path,

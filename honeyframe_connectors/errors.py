@@ -1,11 +1,11 @@
 """What can go wrong, and who can mend it.
 
-    ConnectorError           a sentence that may be shown, with the reason of a condition
-    ├── Stalled              a person must act: no passing of time helps
-    ├── Waiting              something else may come: looked at again
-    └── CheckFailed          a check of the target did not pass
-        ├── Refused          the target answered and said no: who, may not, not there
-        └── Unanswered       no answer that counts: network, timeout, TLS, busy
+ConnectorError           a sentence that may be shown, with the reason of a condition
+├── Stalled              a person must act: no passing of time helps
+├── Waiting              something else may come: looked at again
+└── CheckFailed          a check of the target did not pass
+├── Refused          the target answered and said no: who, may not, not there
+└── Unanswered       no answer that counts: network, timeout, TLS, busy
 """
 
 from enum import StrEnum

@@ -139,7 +139,7 @@ def _all_hang(how_many: int) -> Unanswered:
     )
 
 
-async def probe(  # noqa: PLR0913 - by keyword, and each is the caller's to know
+async def probe(
     type_: ConnectorType[Any],
     config: ConnectorConfig,
     *,

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from honeyframe_connectors.api.catalog_config import DEFAULT_ADAPTERS, KIND, CatalogConfigSpec
 from honeyframe_connectors.api.kinds import RECONCILE_ANNOTATION, ConditionType, seconds, sentences
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled
-from honeyframe_connectors.vault.rows import OrgRow
 from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.rows import OrgRow
 from reconcilers.attempts import GRACE, HOURLY
 from reconcilers.conditions import conditions
 from reconcilers.ports import Cluster, Resource

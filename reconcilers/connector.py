@@ -11,13 +11,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
-    RECONCILE_ANNOTATION,
     CREDENTIALS_LABEL,
+    RECONCILE_ANNOTATION,
     ConditionType,
     now,
     parse_timestamp,
@@ -29,68 +28,20 @@ from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Unansw
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
-from honeyframe_connectors.vault.rows import ConnectorRow, Owner
+from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import RowChanged, Vault
-from reconcilers import attempts, connector_status
+from reconcilers import attempts, connector_status, restart
 from reconcilers.attempts import Pending
 from reconcilers.conditions import conditions
+from reconcilers.connector_scope import Memory, Scope
 from reconcilers.ledger import Ledger
 from reconcilers.ports import Cluster, Resource, Source
+from reconcilers.restart import applied, canonical, matches, status_digest
 from reconcilers.secret_values import certificates, pick, unlabelled
 from reconcilers.steps import Outcome, Report, Step, Unreached, Verdict, run
 
 DAILY = 86400.0
 """Seconds after which everything is looked at in full: a restored etcd rewinds versions."""
-
-
-@dataclass(slots=True)
-class Memory:
-    """What is known of an object between two reconciles and may be forgotten. Times are seconds since the epoch."""
-
-    failures: int = 0
-    error: ConnectorError | None = None
-    next_check: float = 0.0
-    next_full: float = 0.0
-    unavailable_since: float | None = None
-
-
-@dataclass(slots=True)
-class Scope:
-    """What the steps of one reconcile learn."""
-
-    resource: Resource
-    memory: Memory
-    now: float
-    token: str | None
-    """A reconcile token that was not acted on yet."""
-    spec: ConnectorSpec | None = None
-    type: ConnectorType[Any] | None = None
-    declared: Mapping[str, Any] = field(default_factory=dict)
-    owner: Owner | None = None
-    row: ConnectorRow | None = None
-    secret: Source | None = None
-    ca_source: Source | None = None
-    values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    ca: bytes | None = None
-    config: ConnectorConfig | None = field(default=None, repr=False)
-    config_mac: str = ""
-    secret_mac: str = ""
-    tried: bool = False
-    committed: int | None = None
-    """The version that this reconcile made."""
-    result: CheckResult | None = None
-    """A check of what serves, made in this reconcile."""
-
-    @property
-    def serves(self) -> bool:
-        """Whether a version serves."""
-        row = self.row
-        return row is not None and row.serving_version is not None and not row.revoked and row.deleted_at is None
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks; 0: on change only."""
-        return seconds(self.spec.interval) if self.spec else seconds(str(self.resource.spec.get("interval", "5m")))
 
 
 @dataclass(slots=True)
@@ -127,7 +78,10 @@ class Connectors:
         `secret` and `ca` are what the watches show of the objects that the spec names.
         """
         row = self._live_row(resource)
-        if row is None or not row.observed or not self._matches(resource, row, secret, ca):
+        if row is None or not row.observed:
+            return None
+        fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
+        if not matches(row.observed, resource, secret, ca, fingerprint):
             return None
         if self._new_token(resource, row) is not None:
             return None
@@ -254,14 +208,14 @@ class Connectors:
         scope.config = merge(type_, scope.declared, scope.values)
         declared = _untuned(scope.declared, marked(type_.config, Mark.TUNING))
         trust = hashlib.sha256(scope.ca).hexdigest() if scope.ca else None
-        scope.config_mac = self.vault.mac(row, "config", _canonical([declared, trust]))
+        scope.config_mac = self.vault.mac(row, "config", canonical([declared, trust]))
         values = sorted((key, value.hex()) for key, value in scope.values.items())
-        scope.secret_mac = self.vault.mac(row, "secret", _canonical(values))
+        scope.secret_mac = self.vault.mac(row, "secret", canonical(values))
         return "config and secret values fit the type"
 
     async def _accept(self, scope: Scope) -> str:
         """What is declared serves: it did already, or it passed a check and was committed."""
-        row, spec = _required(scope.row), _required(scope.spec)
+        row = _required(scope.row)
         in_sync = (row.config_mac, row.secret_mac) == (scope.config_mac, scope.secret_mac)
         row = scope.row = await self._found_again(scope, row)
         if in_sync and scope.serves:
@@ -269,9 +223,9 @@ class Connectors:
             return f"version {row.serving_version} serves"
         pending = Pending.load(row.pending)
         content = f"{scope.config_mac}.{scope.secret_mac}"
-        if pending and pending.content == content and not pending.due(scope.now) and scope.token is None:
-            if pending.next_at is not None:
-                raise pending.error()
+        tried_before = pending is not None and pending.content == content and pending.next_at is not None
+        if pending is not None and tried_before and not pending.due(scope.now) and scope.token is None:
+            raise pending.error()
         scope.tried = True
         result = await self._probe(scope, _required(scope.type), _required(scope.config), scope.ca)
         if result.error is not None:
@@ -279,7 +233,9 @@ class Connectors:
         scope.result = result
         self.fence()
         if in_sync:
-            scope.row = await self._update(row, revoked=False, deleted_at=None, pending=None, audit="connector.restored")
+            scope.row = await self._update(
+                row, revoked=False, deleted_at=None, pending=None, audit="connector.restored"
+            )
             return f"version {row.serving_version} serves again"
         first = row.serving_version is None
         scope.row = await self._commit(scope, row, result)
@@ -499,7 +455,12 @@ class Connectors:
         )
         if unavailable:
             return Outcome(status, None, retry=unavailable)
-        observed = self._observed(scope, pending, full=full) if row is not None and row.deleted_at is None else {}
+        observed: Mapping[str, Any] = {}
+        if row is not None and row.deleted_at is None:
+            observed = row.observed or {}
+            if full:
+                fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
+                observed = restart.observed(scope, observed, pending, fingerprint)
         return Outcome(status, self._next_look(scope, pending, judged), observed)
 
     def _facts(
@@ -567,7 +528,7 @@ class Connectors:
             status["credentials"] = connector_status.credentials(
                 row, serves=False, pending=None, rotated=False, previous=previous.get("credentials")
             )
-        elif row is not None and (row.observed or {}).get("applied") == _applied(resource.spec):
+        elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
             judged = Verdict(ready["status"], Reason(ready["reason"]), ready["message"]) if ready else _SUSPENDED
         else:
@@ -575,7 +536,9 @@ class Connectors:
         status["conditions"] = conditions(
             report, judged, looked_at, previous=previous.get("conditions", ()), generation=resource.generation
         )
-        observed = {**row.observed, "uid": resource.uid, "generation": resource.generation} if row and row.observed else {}
+        observed = (
+            {**row.observed, "uid": resource.uid, "generation": resource.generation} if row and row.observed else {}
+        )
         return Outcome(status, None, observed)
 
     # --- a restart costs nothing -----------------------------------------------------------------------------------
@@ -596,38 +559,8 @@ class Connectors:
         namespace = resource.namespace
         scope.secret = await self.cluster.source("Secret", namespace, secret.name) if secret else None
         scope.ca_source = await self.cluster.source(ca.kind, namespace, ca.name) if ca else None
-        return self._matches(resource, row, scope.secret, scope.ca_source)
-
-    def _matches(self, resource: Resource, row: ConnectorRow, secret: Source | None, ca: Source | None) -> bool:
-        seen = row.observed or {}
-        return (
-            seen.get("uid") == resource.uid
-            and seen.get("generation") == resource.generation
-            and seen.get("secret") == _version(secret)
-            and seen.get("ca") == _version(ca)
-            and seen.get("fingerprint") == self._fingerprint(row.type, row.owner.org, resource.namespace)
-            and seen.get("status") == status_digest(resource.status)
-        )
-
-    def _observed(self, scope: Scope, pending: Pending | None, *, full: bool) -> dict[str, Any]:
-        row, resource = _required(scope.row), scope.resource
-        before = row.observed or {}
-        if not full:
-            return before
-        in_sync = pending is None and scope.serves
-        return {
-            "uid": resource.uid,
-            "generation": resource.generation,
-            "secret": _version(scope.secret),
-            "ca": _version(scope.ca_source),
-            "token": scope.token or before.get("token"),
-            "fingerprint": self._fingerprint(row.type, row.owner.org, resource.namespace),
-            "seen": scope.secret_mac or before.get("seen"),
-            "applied": _applied(resource.spec) if in_sync else before.get("applied"),
-            "wake": min((m for m in (pending.next_at, pending.since + attempts.GRACE) if m), default=None)
-            if pending
-            else None,
-        }
+        fingerprint = self._fingerprint(row.type, row.owner.org, namespace)
+        return matches(row.observed, resource, scope.secret, scope.ca_source, fingerprint)
 
     def _fingerprint(self, type_name: str, org: str, namespace: str) -> str:
         """Everything else that a reconcile depends on; another one makes its Connectors be looked at again."""
@@ -636,7 +569,7 @@ class Connectors:
         if key not in self._fingerprints:
             type_ = self.registry[type_name]
             source = [self.flags, *key, self.vault.key_id, type_.driver_version()]
-            digest = hashlib.sha256(_canonical(source) + type_.schema_digest_source())
+            digest = hashlib.sha256(canonical(source) + type_.schema_digest_source())
             self._fingerprints[key] = digest.hexdigest()[:32]
         return self._fingerprints[key]
 
@@ -675,11 +608,6 @@ T = TypeVar("T")
 _SUSPENDED = Verdict("Unknown", Reason.SUSPENDED, "suspended before this was looked at: set spec.suspend to false")
 
 
-def status_digest(status: Mapping[str, Any]) -> str:
-    """A digest of a status as it stands in the cluster."""
-    return hashlib.blake2b(_canonical(status), digest_size=16).hexdigest()
-
-
 def _parse(spec: Mapping[str, Any]) -> ConnectorSpec:
     try:
         return ConnectorSpec.model_validate(spec)
@@ -694,22 +622,8 @@ def _required(value: T | None) -> T:
     return value
 
 
-def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
 def _untuned(config: Mapping[str, Any], tuning: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in tuning}
-
-
-def _version(source: Source | None) -> list[str] | None:
-    return [source.uid, source.resource_version] if source else None
-
-
-def _applied(spec: Mapping[str, Any]) -> str:
-    """A digest of the fields that decide what serves; no other field counts when suspended, `suspend` least of all."""
-    parts = [spec.get("config"), spec.get("secretRef"), spec.get("caRef")]
-    return hashlib.blake2b(_canonical(parts), digest_size=16).hexdigest()
 
 
 def _healthy(type_: ConnectorType[Any]) -> str:

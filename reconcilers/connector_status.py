@@ -33,7 +33,9 @@ def verdict(
         young = unavailable_since is None or moment < unavailable_since + GRACE
         return _not_ready(unavailable, ConditionType.RECONCILING if young else None)
     if ConditionType.READY in report.errors:
-        return _not_ready(report.errors[ConditionType.READY], _progress(report.errors[ConditionType.READY], pending, moment))
+        return _not_ready(
+            report.errors[ConditionType.READY], _progress(report.errors[ConditionType.READY], pending, moment)
+        )
     declared = report.errors.get(ConditionType.CONFIG_VALID) or report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
     wanting = declared or (pending.error() if pending else None)
     if wanting is not None and (serving_version is None or not declared_serves):
@@ -109,7 +111,13 @@ def health(
         return previous
     error = result.error.message if result.error is not None else None
     crossing = failures == failure_threshold
-    if previous and same_version and previous.get("ok") == result.ok and previous.get("error") == error and not crossing:
+    if (
+        previous
+        and same_version
+        and previous.get("ok") == result.ok
+        and previous.get("error") == error
+        and not crossing
+    ):
         return previous
     kept = previous["since"] if previous and previous.get("ok") == result.ok else timestamp(now())
     block: dict[str, Any] = {

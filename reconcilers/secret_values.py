@@ -12,7 +12,9 @@ _BULLETS = re.compile(rb"(?:\xe2\x80\xa2)+")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def pick(type_: ConnectorType[Any], keys: Mapping[str, str], data: Mapping[str, bytes], secret: str) -> dict[str, bytes]:
+def pick(
+    type_: ConnectorType[Any], keys: Mapping[str, str], data: Mapping[str, bytes], secret: str
+) -> dict[str, bytes]:
     """The values by field: those that `spec.secretRef.keys` names, and each secret field's own name where it is there.
 
     Raises:

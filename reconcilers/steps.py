@@ -4,7 +4,7 @@ A step takes the scope and returns a message, or raises a `ConnectorError`; it n
 else it raises is a fault of ours: it goes to the queue, which tries again.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -66,7 +66,7 @@ class Outcome:
     status: dict[str, Any]
     requeue_after: float | None
     """Seconds until this object is looked at again; None: on change only."""
-    observed: dict[str, Any] = field(default_factory=dict)
+    observed: Mapping[str, Any] = field(default_factory=dict)
     """What it was made from; a match after a restart costs nothing."""
     retry: ConnectorError | None = None
     """Try again with the queue's backoff, because of this."""

@@ -1,6 +1,6 @@
 """Write everything that follows from the models: CRDs, JSON Schemas, roles, a docs page a type.
 
-`python -m tools.generate` writes; `--check` fails, naming each file, where what stands there is not what would be written.
+`python -m tools.generate` writes; `--check` fails, naming each file that is not as it would be written.
 """
 
 import json

@@ -15,8 +15,8 @@ def pages(registry: Registry) -> dict[str, str]:
     """The pages by file name, with an index."""
     result = {f"{name}.md": _page(registry[name]) for name in sorted(registry)}
     rows = [
-        f"| [{type_.name}]({type_.name}.md) | {type_.title} | {type_.category} | {'yes' if type_.queryable else 'no'} | "
-        f"{', '.join(type_.aliases) or '-'} | {type_.extra or '-'} |"
+        f"| [{type_.name}]({type_.name}.md) | {type_.title} | {type_.category} | "
+        f"{'yes' if type_.queryable else 'no'} | {', '.join(type_.aliases) or '-'} | {type_.extra or '-'} |"
         for type_ in (registry[name] for name in sorted(registry))
     ]
     head = "| type | is | category | queryable | aliases | extra |\n|---|---|---|---|---|---|\n"
@@ -46,7 +46,13 @@ def _row(name: str, info: FieldInfo, schema: dict[str, Any]) -> str:
     found = marks(info)
     origin = "Secret" if Mark.SECRET in found else "config or Secret" if Mark.MAPPABLE in found else "config"
     notes = [str(mark) for mark in (Mark.DESTINATION, Mark.TUNING) if mark in found]
-    default = "required" if info.is_required() else "-" if info.default in (None, ()) or not _plain(info) else f"`{info.default}`"
+    default = (
+        "required"
+        if info.is_required()
+        else "-"
+        if info.default in (None, ()) or not _plain(info)
+        else f"`{info.default}`"
+    )
     kind = " \\| ".join(map(str, schema["enum"])) if "enum" in schema else schema.get("type", "any")
     suffix = f" ({', '.join(notes)})" if notes else ""
     text = (info.description or "").replace("|", "\\|").replace("\n", " ")

@@ -35,7 +35,7 @@ class SecretRef(Model):
     """Where the secret values are."""
 
     name: str = Field(
-        description="A Secret of the same namespace that bears the label honeyframe.io/credentials: \"true\".",
+        description='A Secret of the same namespace that bears the label honeyframe.io/credentials: "true".',
         min_length=1,
         max_length=253,
     )

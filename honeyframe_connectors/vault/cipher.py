@@ -14,7 +14,7 @@ HEADER_BYTES: Final = len(MAGIC) + KEY_ID_BYTES
 KEY_BYTES: Final = 32
 
 
-class DoesNotOpen(Exception):  # noqa: N818 - it says what is so
+class DoesNotOpen(Exception):
     """A blob is not what was sealed: another key, another place, or changed."""
 
 

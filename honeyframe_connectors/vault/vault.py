@@ -128,7 +128,7 @@ class Vault:
         self._mac_key(row)
         return row
 
-    async def create(  # noqa: PLR0913 - what a row is made of
+    async def create(
         self,
         owner: Owner,
         *,
@@ -232,7 +232,7 @@ class Vault:
             raise _name_conflict(row, await self._holder(row)) from None
         return changed
 
-    async def commit(  # noqa: PLR0913 - what a version is made of
+    async def commit(
         self,
         row: ConnectorRow,
         *,

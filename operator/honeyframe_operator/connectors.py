@@ -44,4 +44,3 @@ class ConnectorBinding:
 
     def _seen(self, kind: str, namespace: str, name: str | None) -> Source | None:
         return self.cluster.seen(kind, namespace, name) if name else None
-

@@ -120,7 +120,7 @@ class Controller:
             except (ApiError, *UNANSWERED) as error:
                 result = "api"
                 self._retry(key, error)
-            except Exception as error:  # a fault of ours must not end the worker; it is counted, logged and tried again
+            except Exception as error:  # noqa: BLE001 - a fault of ours is counted, logged, and tried again
                 result = "error"
                 delay = self.queue.retry(key)
                 text = self.redact.message(f"{type(error).__name__}: {error}")
@@ -265,4 +265,6 @@ def _redacted(value: Any, redact: Redactor) -> Any:
 def _where(error: Exception) -> str:
     """Where a fault of ours was raised: files and lines, never the values that a traceback may show."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return " < ".join(f"{frame.name} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})" for frame in reversed(frames))
+    return " < ".join(
+        f"{frame.name} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})" for frame in reversed(frames)
+    )

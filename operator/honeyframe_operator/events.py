@@ -39,7 +39,9 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
             yield Transition("Normal", condition["reason"], condition["message"])
     served, serves = before.get("servedVersion"), after.get("servedVersion")
     if served is not None and serves is not None and served != serves:
-        yield Transition("Normal", Reason.CREDENTIALS_ROTATED, f"version {serves} was tested and replaces version {served}")
+        yield Transition(
+            "Normal", Reason.CREDENTIALS_ROTATED, f"version {serves} was tested and replaces version {served}"
+        )
 
 
 def _same(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:

@@ -44,8 +44,9 @@ class Gone(ApiError):
 
 
 class KubeClient:
-    """Requests to one API server. Raises `ApiError` for an answer that is an error, `OSError` or
-    `aiohttp.ClientError` or `TimeoutError` for none.
+    """Requests to one API server.
+
+    Raises `ApiError` for an answer that is an error, and what `UNANSWERED` names where there is none.
     """
 
     def __init__(self, configuration: Configuration) -> None:

@@ -101,7 +101,7 @@ class Leader:
                     await self._client.put(self._path, self._ours(lease))
         except ApiError as error:
             if error.status == 403:  # noqa: PLR2004 - HTTP 403
-                logger.error("the Lease cannot be written: %s", error.message)
+                logger.error("the Lease cannot be written: %s", error.message)  # noqa: TRY400 - the sentence is what helps
             if error.status == 409:  # noqa: PLR2004 - another one was faster
                 self._held_until = 0.0
             return

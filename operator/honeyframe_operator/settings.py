@@ -16,8 +16,11 @@ Names = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Makes Honeyframe's Connectors and CatalogConfigs so. Each flag may be given as an environment variable instead:
-    HONEYFRAME_ and its name in capitals, such as HONEYFRAME_DATABASE."""
+    """Makes Honeyframe's Connectors and CatalogConfigs so.
+
+    Each flag may be given as an environment variable instead: HONEYFRAME_ and its name in capitals, such as
+    HONEYFRAME_DATABASE.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="HONEYFRAME_",
@@ -31,7 +34,8 @@ class Settings(BaseSettings):
     )
 
     secret_file: Path = Field(
-        description="File that holds the platform's JWT secret, of at least 32 bytes; the vault's key is derived from it."
+        description="File that holds the platform's JWT secret, of at least 32 bytes: the vault's key is derived "
+        "from it."
     )
     older_secret_files: Names = Field(
         default=[], description="Files that hold earlier secrets, comma-separated: they open what they sealed."
@@ -70,7 +74,7 @@ class Settings(BaseSettings):
         "write a Connector can have any Secret of the namespace sent where he likes.",
     )
     http_address: str = Field(
-        default="0.0.0.0:8080",  # noqa: S104 - the pod's own; a NetworkPolicy and the Service decide who reaches it
+        default="0.0.0.0:8080",
         description="Address of /metrics, /healthz and /readyz.",
     )
     resync: float = Field(

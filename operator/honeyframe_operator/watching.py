@@ -36,7 +36,7 @@ class KindWatch:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, ready: Callable[[], Any]) -> None:
-        """Watch until cancelled. `ready` is awaited before each start: kopf must not look for CRDs that are not there."""
+        """Watch until cancelled; `ready` is awaited before each start, for kopf looks for the CRDs only once."""
         while True:
             await ready()
             stop, ended = threading.Event(), asyncio.Event()
@@ -73,12 +73,11 @@ class KindWatch:
             future = asyncio.run_coroutine_threadsafe(self._client.connection(), self._loop)
             return await asyncio.wrap_future(future)
 
+        async def seen(*, event: Any, param: Any = None, **_: Any) -> None:
+            self._loop.call_soon_threadsafe(self._seen, param, event["type"], event["object"])
+
         for kind, plural in self._kinds:
-
-            @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural, param=kind)
-            async def seen(*, event: Any, param: Any, **_: Any) -> None:
-                self._loop.call_soon_threadsafe(self._seen, param, event["type"], event["object"])
-
+            kopf.on.event(GROUP, VERSION, plural, registry=registry, id=plural, param=kind)(seen)
         return registry
 
 

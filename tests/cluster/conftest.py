@@ -75,7 +75,7 @@ async def client(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
 async def namespace(
     client: KubeClient, control_plane: ControlPlane, shared_operator: OperatorProcess, tmp_path: Path
 ) -> AsyncIterator[Namespace]:
-    """A namespace whose objects are held against kstatus' rules at the end, and in which no password may have leaked."""
+    """A namespace whose objects are held against kstatus' rules, and in which no password may have leaked."""
     name = f"t-{secrets.token_hex(4)}"
     await client.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     found = Namespace(client, name)
@@ -88,8 +88,7 @@ async def namespace(
                 leaks.append((f"{kind} {body['metadata']['name']}", json.dumps(body)))
     leaks.append(("Events", json.dumps(await found.list("Event"))))
     for log in [shared_operator.log_file, *tmp_path.glob("*/operator.log")]:
-        if log.exists():
-            leaks.append((str(log), log.read_text()))
+        leaks += [(str(log), log.read_text())] if log.exists() else []
     if shared_operator.port:
         leaks.append(("/metrics", await asyncio.to_thread(shared_operator.get, "/metrics")))
     assert [where for where, text in leaks if PASSWORD in text] == []

@@ -31,7 +31,9 @@ def apply(
         "metadata": {"name": name, "namespace": "admission"},
         "spec": spec,
     }
-    return cluster.kubectl_run("apply", "-f", "-", *flags, "--dry-run=server", input=yaml.safe_dump(manifest), check=False)
+    return cluster.kubectl_run(
+        "apply", "-f", "-", *flags, "--dry-run=server", input=yaml.safe_dump(manifest), check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,9 +60,7 @@ def apply(
             id="two types",
         ),
         pytest.param({"interval": "5m"}, ["spec.config: Required value"] * 3, id="missing config"),
-        pytest.param(
-            GOOD | {"secretRef": {}}, ["spec.secretRef.name: Required value"] * 3, id="missing name"
-        ),
+        pytest.param(GOOD | {"secretRef": {}}, ["spec.secretRef.name: Required value"] * 3, id="missing name"),
         pytest.param(
             {"config": {"postgresql": {"port": "5432"}}},
             ["must be of type integer", "expected numeric", "must be of type integer"],
@@ -105,7 +105,10 @@ def test_the_type_cannot_be_changed(control_plane: ControlPlane) -> None:
     [
         ({"org": "a", "adapters": [{"adapter": "nope"}]}, "supported values"),
         ({"org": "a", "adapters": [{"adapter": "dbt"}, {"adapter": "dbt"}]}, "same instanceName"),
-        ({"org": "a", "adapters": [{"adapter": "dbt", "instanceName": "native"}, {"adapter": "native"}]}, "same instanceName"),
+        (
+            {"org": "a", "adapters": [{"adapter": "dbt", "instanceName": "native"}, {"adapter": "native"}]},
+            "same instanceName",
+        ),
         ({"org": "a", "engineProfile": "spark"}, "supported values"),
         ({}, "spec.org: Required value"),
     ],
@@ -131,9 +134,7 @@ def test_the_crds_are_small() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples/manifests").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_is_accepted_but_the_one_that_is_not(control_plane: ControlPlane, path: Path) -> None:
-    result = control_plane.kubectl_run(
-        "apply", "-n", "admission", "--dry-run=server", "-f", str(path), check=False
-    )
+    result = control_plane.kubectl_run("apply", "-n", "admission", "--dry-run=server", "-f", str(path), check=False)
     assert (result.returncode == 0) == (path.stem != "refused"), result.stderr
 
 

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hack.operator_process import OperatorProcess
 from honeyframe_operator.kube import ApiError
-from tests.support.cluster import Body, Namespace, condition
+from tests.support.cluster import Namespace, condition, request
 from tests.support.kstatus import kstatus
 
 
@@ -23,8 +22,6 @@ async def org(namespace: Namespace) -> str:
 
 
 async def label(namespace: Namespace, org: str) -> None:
-    from tests.support.cluster import request
-
     await request(
         namespace.client,
         "PATCH",
@@ -62,7 +59,9 @@ async def test_declared(namespace: Namespace, operator: OperatorProcess, org: st
     audit = [
         json.loads(detail)
         for (detail,) in rows(
-            operator, "select detail from audit_log where action = 'catalog.config.updated' and subject = ? order by id", org
+            operator,
+            "select detail from audit_log where action = 'catalog.config.updated' and subject = ? order by id",
+            org,
         )
     ]
     assert [len(entry["after"]["adapters"]) for entry in audit] == [2, 1]
@@ -70,7 +69,9 @@ async def test_declared(namespace: Namespace, operator: OperatorProcess, org: st
 
 
 async def test_deleted(namespace: Namespace, operator: OperatorProcess, org: str) -> None:
-    await namespace.create("CatalogConfig", "c", spec={"org": org, "adapters": [{"adapter": "native"}], "engineProfile": "native"})
+    await namespace.create(
+        "CatalogConfig", "c", spec={"org": org, "adapters": [{"adapter": "native"}], "engineProfile": "native"}
+    )
     await namespace.ready("c", kind="CatalogConfig")
     await namespace.create("CatalogConfig", "d", spec={"org": org, "adapters": [{"adapter": "saphana"}]})
     body = await namespace.ready("d", "False", "Conflict", kind="CatalogConfig")

@@ -33,7 +33,7 @@ async def test_becomes_ready(namespace: Namespace, operator: OperatorProcess, da
     ]  # fmt: skip
     assert all(step["passed"] for step in status["health"]["steps"])
     assert status["health"]["serverVersion"].startswith("1")
-    assert [event for event in await namespace.list("Event")] == []
+    assert await namespace.list("Event") == []
 
 
 async def test_a_wrong_password_is_refused_and_then_right(
@@ -131,7 +131,9 @@ async def test_tuning_applies_without_a_version(
     body = await namespace.ready("c")
     assert body["status"]["servedVersion"] == 1
     # what serves still opens: its tuning is no part of what its blob is bound to
-    await namespace.patch("Connector", "c", {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2027-01-01T00:00:00Z"}}})
+    await namespace.patch(
+        "Connector", "c", {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2027-01-01T00:00:00Z"}}}
+    )
     body = await namespace.wait("Connector", "c", lambda b: "lastHandledReconcileAt" in b["status"])
     assert condition(body, "Healthy")["status"] == "True"
 
@@ -150,9 +152,7 @@ async def test_the_label_taken_away_revokes(namespace: Namespace, operator: Oper
     assert body["status"]["servedVersion"] == 1, "the values that served before serve again as the same version"
 
 
-async def test_revoked_even_while_suspended(
-    namespace: Namespace, operator: OperatorProcess, sink: WebhookSink
-) -> None:
+async def test_revoked_even_while_suspended(namespace: Namespace, operator: OperatorProcess, sink: WebhookSink) -> None:
     await namespace.secret("s", bearer_token=PASSWORD)
     await namespace.connector("c", {"webhook": {"url": sink.url}}, "s")
     await namespace.ready("c")
@@ -186,7 +186,9 @@ async def test_a_reconcile_token_acts_once(namespace: Namespace, operator: Opera
         )
 
     await ask("2027-01-02T00:00:00Z")
-    await namespace.wait("Connector", "c", lambda b: b["status"].get("lastHandledReconcileAt") == "2027-01-02T00:00:00Z")
+    await namespace.wait(
+        "Connector", "c", lambda b: b["status"].get("lastHandledReconcileAt") == "2027-01-02T00:00:00Z"
+    )
     await ask("2027-01-01T00:00:00Z")
     await ask("2027-01-03T00:00:00.123456789Z")
     body = await namespace.wait(
@@ -195,9 +197,7 @@ async def test_a_reconcile_token_acts_once(namespace: Namespace, operator: Opera
     assert condition(body, "Ready")["status"] == "True"
 
 
-async def test_unhealthy_only_after_the_threshold(
-    namespace: Namespace, operator: OperatorProcess
-) -> None:
+async def test_unhealthy_only_after_the_threshold(namespace: Namespace, operator: OperatorProcess) -> None:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     await namespace.connector("c", {"webhook": {"url": f"http://127.0.0.1:{port}/"}}, interval="1s", failureThreshold=3)
@@ -246,7 +246,8 @@ async def test_deleted_and_made_again_finds_its_row(
 
 
 async def test_deleted_while_its_probe_runs(namespace: Namespace, operator: OperatorProcess) -> None:
-    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    accepted: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     await namespace.secret("s", password=PASSWORD)
     config = {"postgresql": {"host": "127.0.0.1", "port": port, "database": "d", "username": "u"}}
@@ -257,7 +258,10 @@ async def test_deleted_while_its_probe_runs(namespace: Namespace, operator: Oper
     await namespace.connector("d", config, "s", timeout="1s")
     body = await namespace.ready("d", "False", "Timeout")
     assert body["status"]["credentials"]["state"] == "Unanswered"
+    for writer in accepted:
+        writer.close()
     silent.close()
+    await silent.wait_closed()
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00bad", b"\x80"])

@@ -73,7 +73,9 @@ async def test_an_empty_second_cluster_on_the_same_database(
     first = (await namespace.ready("c"))["status"]
     operator.stop()
     second = own_operator("--cluster-id", "second").start()
-    await namespace.patch("Connector", "c", {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2027-01-01T00:00:00Z"}}})
+    await namespace.patch(
+        "Connector", "c", {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2027-01-01T00:00:00Z"}}}
+    )
     body = await namespace.ready("c", "False", "NameConflict")
     assert "first" in condition(body, "Ready")["message"]
     (row,) = vault_rows(second, namespace.name)
@@ -184,7 +186,7 @@ async def test_the_api_server_refuses_status_writes_for_a_while(
             return status, {"Retry-After": "1"} if status == 429 else {}
         return None
 
-    proxy, kubeconfig = await proxied(fault)
+    _, kubeconfig = await proxied(fault)
     operator = stopped(kubeconfig=kubeconfig)
     await asyncio.to_thread(operator.start)
     await webhook(namespace, "c", sink)
@@ -281,7 +283,9 @@ async def test_killed_in_the_middle_of_a_first_commit(
                 await asyncio.sleep(0.02)
         await asyncio.to_thread(stop)
         for row in vault_rows(operator, namespace.name) if has_tables(operator) else []:
-            assert (row["serving_version"] is None) == (row["last_version"] == 0), "the row is the old one or the new one"
+            assert (row["serving_version"] is None) == (row["last_version"] == 0), (
+                "the row is the old one or the new one"
+            )
     await asyncio.to_thread(operator.start)
     for number in range(30):
         body = await namespace.ready(f"c{number}")

@@ -133,7 +133,7 @@ async def test_all_steps_pass(right: Situation, capfd: pytest.CaptureFixture[str
         ({"target_session_attrs": "standby"}, None, Unanswered, Reason.CONNECTION_FAILED, "authorise", ""),
     ],
 )
-async def test_what_each_refusal_is(  # noqa: PLR0917
+async def test_what_each_refusal_is(
     right: Situation,
     changes: dict[str, Any],
     secrets: dict[str, bytes] | None,

@@ -58,7 +58,9 @@ class FaultyProxy:
                 return await _watch(request, status)
             body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "injected", "code": status}
             return web.json_response(body, status=status, headers=headers)
-        headers = {key: value for key, value in request.headers.items() if key.lower() not in ("host", "content-length")}
+        headers = {
+            key: value for key, value in request.headers.items() if key.lower() not in ("host", "content-length")
+        }
         async with self.upstream._session.request(
             request.method,
             self.upstream._url(request.path_qs),

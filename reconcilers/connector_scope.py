@@ -1,0 +1,62 @@
+"""What one reconcile of a Connector learns, and what is kept in memory between two."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from honeyframe_connectors.api.connector import ConnectorSpec
+from honeyframe_connectors.api.kinds import seconds
+from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType
+from honeyframe_connectors.errors import ConnectorError
+from honeyframe_connectors.vault.rows import ConnectorRow, Owner
+from reconcilers.ports import Resource, Source
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is known of an object between two reconciles and may be forgotten. Times are seconds since the epoch."""
+
+    failures: int = 0
+    error: ConnectorError | None = None
+    next_check: float = 0.0
+    next_full: float = 0.0
+    unavailable_since: float | None = None
+
+
+@dataclass(slots=True)
+class Scope:
+    """What the steps of one reconcile learn."""
+
+    resource: Resource
+    memory: Memory
+    now: float
+    token: str | None
+    """A reconcile token that was not acted on yet."""
+    spec: ConnectorSpec | None = None
+    type: ConnectorType[Any] | None = None
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    owner: Owner | None = None
+    row: ConnectorRow | None = None
+    secret: Source | None = None
+    ca_source: Source | None = None
+    values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ca: bytes | None = None
+    config: ConnectorConfig | None = field(default=None, repr=False)
+    config_mac: str = ""
+    secret_mac: str = ""
+    tried: bool = False
+    committed: int | None = None
+    """The version that this reconcile made."""
+    result: CheckResult | None = None
+    """A check of what serves, made in this reconcile."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether a version serves."""
+        row = self.row
+        return row is not None and row.serving_version is not None and not row.revoked and row.deleted_at is None
+
+    @property
+    def interval(self) -> float:
+        """Seconds between checks; 0: on change only."""
+        return seconds(self.spec.interval) if self.spec else seconds(str(self.resource.spec.get("interval", "5m")))
