@@ -107,6 +107,12 @@ class Namespace:
         except TimeoutError:
             raise AssertionError(f"{kind} {name} is still: {json.dumps(last.get('status'), indent=1)}") from None
 
+    async def event(self, reason: str) -> None:
+        """Wait for an Event: it is posted after the status is written."""
+        async with asyncio.timeout(PATIENCE):
+            while reason not in [each["reason"] for each in await self.list("Event")]:
+                await asyncio.sleep(0.05)
+
     async def ready(self, name: str, status: str = "True", reason: str | None = None, kind: str = "Connector") -> Body:
         """Wait until Ready is as it should be for the newest generation."""
 
