@@ -62,6 +62,7 @@ class Connectors:
     clock: Callable[[], float] = time.time
     _memories: dict[str, Memory] = field(default_factory=dict)
     _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
+    _drivers_found: set[str] = field(default_factory=set)
 
     async def load(self, cluster_id: str) -> None:
         """Open the vault and read this cluster's rows.
@@ -138,7 +139,7 @@ class Connectors:
         name, block = next(iter(spec.config.items()))
         scope.type = self.registry.lookup(name)
         scope.declared = block
-        scope.type.require_driver()
+        self._require_driver(scope.type)
         if spec.secret_ref is None and scope.type.secret_required:
             raise Stalled(
                 Reason.INVALID_CONFIG, f"type {name} needs a secret: name the Secret that holds it in spec.secretRef"
@@ -253,7 +254,7 @@ class Connectors:
                 raise memory.error
             return _healthy(type_)
         if scope.result is None:
-            type_.require_driver()
+            self._require_driver(type_)
             version = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
             scope.result = await self._probe(scope, type_, merge(type_, version.config, version.secrets), version.ca)
         memory.next_check = scope.now + self._check_interval(scope)
@@ -278,6 +279,12 @@ class Connectors:
         return (Step("check", ConditionType.HEALTHY, self._check),)
 
     # --- what the steps share ------------------------------------------------------------------------------------
+
+    def _require_driver(self, type_: ConnectorType[Any]) -> None:
+        # What was found once is there until the process ends; to look again searches the whole path.
+        if type_.name not in self._drivers_found:
+            type_.require_driver()
+            self._drivers_found.add(type_.name)
 
     async def _read_ca(self, scope: Scope) -> bytes:
         ref, namespace = _required(_required(scope.spec).ca_ref), scope.resource.namespace

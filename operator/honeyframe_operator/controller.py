@@ -4,10 +4,11 @@ It knows no kind by name: a kind is a `Binding`.
 """
 
 import asyncio
+import functools
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,6 +69,10 @@ class Controller:
     """Namespaces that are watched; ("",): all."""
     working: bool = False
     _first_seen: dict[Key, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The same few sentences stand in most statuses; to search each for secrets again costs more than its write.
+        self._clean = functools.lru_cache(maxsize=4096)(self.redact)
 
     def saw(self, key: Key, body: dict[str, Any]) -> None:
         """A watch showed an object."""
@@ -195,7 +200,7 @@ class Controller:
         if latest is not None and latest["metadata"]["uid"] == body["metadata"]["uid"]:
             body = latest
         before = body.get("status") or {}
-        status = _redacted(status, self.redact)
+        status = _redacted(status, self._clean)
         if before == status:
             return body
         self.leader.fence()
@@ -252,7 +257,7 @@ def _first_check(subject: Resource) -> dict[str, Any]:
     }
 
 
-def _redacted(value: Any, redact: Redactor) -> Any:
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
