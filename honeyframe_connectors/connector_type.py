@@ -48,9 +48,13 @@ def marks(info: FieldInfo) -> frozenset[Mark]:
     return frozenset(mark for mark in info.metadata if isinstance(mark, Mark))
 
 
-@functools.cache
 def marked(config: type[BaseModel], mark: Mark) -> frozenset[str]:
     """The names of a config's fields that bear a mark."""
+    return _marked(config, mark)
+
+
+@functools.cache
+def _marked(config: Any, mark: Mark) -> frozenset[str]:
     return frozenset(name for name, info in config.model_fields.items() if mark in marks(info))
 
 

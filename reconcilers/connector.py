@@ -81,7 +81,10 @@ class Connectors:
         row = self._live_row(resource)
         if row is None or not row.observed:
             return None
-        fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
+        try:
+            fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
+        except Waiting:  # the namespace is not known: the reconcile says so
+            return None
         if not matches(row.observed, resource, secret, ca, fingerprint):
             return None
         if self._new_token(resource, row) is not None:

@@ -28,6 +28,8 @@ from reconcilers.steps import Outcome, Report, Verdict
 logger = logging.getLogger(__name__)
 
 WORKERS = 32
+_FREE_TEXT = ("conditions", "health")
+"""The parts of a status that hold sentences."""
 SLOW_SECONDS = 1.0
 """A first reconcile that takes longer says that it is running."""
 
@@ -200,7 +202,7 @@ class Controller:
         if latest is not None and latest["metadata"]["uid"] == body["metadata"]["uid"]:
             body = latest
         before = body.get("status") or {}
-        status = _redacted(status, self._clean)
+        status |= {key: _redacted(status[key], self._clean) for key in _FREE_TEXT if key in status}
         if before == status:
             return body
         self.leader.fence()
