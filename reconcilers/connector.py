@@ -59,6 +59,10 @@ class Connectors:
     """The operator's flags that a reconcile depends on, canonical."""
     secret_opt_in: bool = True
     ledger: Ledger | None = None
+    probed: Callable[[str, CheckResult], None] = lambda _type, _result: None
+    """Told of every check: the type's name, and how it went."""
+    committed: Callable[[str], None] = lambda _type: None
+    """Told of every version that was made: the type's name."""
     clock: Callable[[], float] = time.time
     _memories: dict[str, Memory] = field(default_factory=dict)
     _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -244,6 +248,7 @@ class Connectors:
         first = row.serving_version is None
         scope.row = await self._commit(scope, row, result)
         scope.committed = scope.row.serving_version
+        self.committed(row.type)
         return f"version {scope.committed} was tested and serves" if not first else f"version {scope.committed} serves"
 
     async def _check(self, scope: Scope) -> str:
@@ -378,7 +383,7 @@ class Connectors:
         self, scope: Scope, type_: ConnectorType[Any], config: ConnectorConfig, ca: bytes | None
     ) -> CheckResult:
         spec = _required(scope.spec)
-        return await probe(
+        result = await probe(
             type_,
             config,
             targets=self.targets,
@@ -387,6 +392,8 @@ class Connectors:
             timeout=seconds(spec.timeout),
             gate=self.gate,
         )
+        self.probed(type_.name, result)
+        return result
 
     def _check_interval(self, scope: Scope) -> float:
         pending = Pending.load(scope.row.pending) if scope.row else None

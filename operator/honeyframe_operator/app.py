@@ -300,6 +300,8 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         fence=leader.fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
+        probed=metrics.probed,
+        committed=metrics.committed,
     )
 
     def rivals(org: str) -> list[Resource]:

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from honeyframe_connectors.connector_type import CheckResult
 from honeyframe_operator.workqueue import WorkQueue
 
 
@@ -36,7 +37,12 @@ class Metrics:
         self.status_writes = Counter(
             "honeyframe_status_writes", "Status writes.", ("kind", "result"), registry=self.registry
         )
-        self.probes = Counter("honeyframe_probes", "Checks of targets.", ("type", "result"), registry=self.registry)
+        self.probes = Counter(
+            "honeyframe_probes",
+            "Checks of targets, with the reason of those that failed.",
+            ("type", "result"),
+            registry=self.registry,
+        )
         self.probe_seconds = Histogram(
             "honeyframe_probe_seconds", "How long a check took.", ("type",), registry=self.registry
         )
@@ -46,14 +52,20 @@ class Metrics:
             ("type",),
             registry=self.registry,
         )
-        self.rotations = Counter(
-            "honeyframe_versions", "Versions that were committed.", ("type",), registry=self.registry
-        )
-        self.refusals = Counter(
-            "honeyframe_refusals", "Contents that did not pass.", ("type", "reason"), registry=self.registry
-        )
+        self.versions = Counter("honeyframe_versions", "Versions that were made.", ("type",), registry=self.registry)
         self.leading = Gauge("honeyframe_leading", "Whether this process holds the Lease.", registry=self.registry)
         self.vault_open = Gauge("honeyframe_vault_open", "Whether the vault is open.", registry=self.registry)
+
+    def probed(self, type_name: str, result: CheckResult) -> None:
+        """A target was checked."""
+        self.probes.labels(type_name, str(result.error.reason) if result.error else "passed").inc()
+        self.probe_seconds.labels(type_name).observe(result.latency_ms / 1000)
+        if result.ok:
+            self.probe_last_success.labels(type_name).set_to_current_time()
+
+    def committed(self, type_name: str) -> None:
+        """A version was made."""
+        self.versions.labels(type_name).inc()
 
     def follow(self, queue: WorkQueue[tuple[str, str, str]]) -> None:
         """Show the queue's lanes, as they are when asked."""

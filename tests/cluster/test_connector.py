@@ -81,6 +81,24 @@ async def test_a_changed_secret_is_tested_before_it_replaces_the_old(
     assert "pending" not in body["status"]["credentials"]
 
 
+async def test_metrics_tell_of_checks_and_versions(
+    namespace: Namespace, operator: OperatorProcess, sink: WebhookSink
+) -> None:
+    await namespace.connector("c", {"webhook": {"url": sink.url}})
+    await namespace.ready("c")
+    await namespace.connector("d", {"webhook": {"url": "http://127.0.0.1:1/"}})
+    await namespace.ready("d", "False", "ConnectionFailed")
+    text = await asyncio.to_thread(operator.get, "/metrics")
+    for line in (
+        'honeyframe_probes_total{result="passed",type="webhook"}',
+        'honeyframe_probes_total{result="ConnectionFailed",type="webhook"}',
+        'honeyframe_versions_total{type="webhook"}',
+        'honeyframe_reconciles_total{kind="Connector",result="ok"}',
+        'honeyframe_queue_depth{lane="fast"}',
+    ):
+        assert line in text
+
+
 async def test_rotation_makes_a_new_version(
     namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust
 ) -> None:
