@@ -207,7 +207,7 @@ class ControlPlane:
 
     def _create_if_missing(self, *what: str) -> None:
         result = self.kubectl_run("create", *what, check=False)
-        if result.returncode != 0 and "AlreadyExists" not in result.stderr:
+        if result.returncode != 0 and "already exists" not in result.stderr:
             raise SetupError(f"kubectl create {' '.join(what)}: {result.stderr.strip()}")
 
     def _launch(self, name: str) -> None:
