@@ -1,6 +1,7 @@
 """A restart costs nothing, unless something that a Connector depends on is another."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,13 +21,22 @@ async def proxy(client: KubeClient) -> AsyncIterator[FaultyProxy]:
         yield found
 
 
-async def restarted(operator: OperatorProcess, proxy: FaultyProxy, *flags: str) -> list[str]:
-    """The calls on single Secrets and on status that a restart makes until everything is settled again."""
+async def restarted(operator: OperatorProcess, proxy: FaultyProxy, namespace: Namespace, *flags: str) -> list[str]:
+    """The calls on a namespace's single Secrets and status that a restart makes until all objects are known."""
     await asyncio.to_thread(operator.stop)
     proxy.calls.clear()
     operator.flags = (*operator.flags, *flags)
     await asyncio.to_thread(operator.start)
-    return [call for call in proxy.calls if "/secrets/" in call or call.endswith("/status")]
+    ours = [call for call in proxy.calls if f"/namespaces/{namespace.name}/" in call]
+    return [call for call in ours if "/secrets/" in call or call.endswith("/status")]
+
+
+def remembered(operator: OperatorProcess, namespace: Namespace) -> int:
+    """How many rows of a namespace know what they were made from."""
+    with sqlite3.connect(operator.directory / "honeyframe.db") as connection:
+        statement = "select count(*) from data_connectors where project = ? and observed is not null"
+        count: int = connection.execute(statement, (namespace.name,)).fetchone()[0]
+    return count
 
 
 async def test_a_restart_costs_nothing(
@@ -48,7 +58,10 @@ async def test_a_restart_costs_nothing(
     await namespace.ready("missing", "False", "SecretNotFound")
     await namespace.connector("last", {"webhook": {"url": sink.url}}, "s")
     await namespace.ready("last")
-    calls = await restarted(operator, proxy)
+    async with asyncio.timeout(20):
+        while remembered(operator, namespace) < 4:  # what was observed is written behind the status
+            await asyncio.sleep(0.05)
+    calls = await restarted(operator, proxy, namespace)
     assert [call for call in calls if "nope" not in call] == []
 
     await asyncio.to_thread(operator.stop)
@@ -58,7 +71,7 @@ async def test_a_restart_costs_nothing(
         await namespace.wait("Connector", name, lambda body: body["status"].get("servedVersion") == 2)
 
     proxy.calls.clear()
-    await restarted(operator, proxy, "--allow-target", "10.0.0.0/8")
+    await restarted(operator, proxy, namespace, "--allow-target", "10.0.0.0/8")
     async with asyncio.timeout(20):
         while sum("/secrets/s" in call for call in proxy.calls) < 3:
             await asyncio.sleep(0.05)

@@ -2,17 +2,19 @@
 
 import contextlib
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from psycopg.pq import Conninfo
 
 from hack.certificates import Authority
 from hack.postgres import PostgresServer
-from honeyframe_connectors.connector_type import CheckResult, Checkup, Outcome
-from honeyframe_connectors.errors import CheckFailed, Reason, Refused, Unanswered
+from honeyframe_connectors.connector_type import CheckResult, Checkup, Outcome, merge
+from honeyframe_connectors.errors import CheckFailed, Reason, Refused, Stalled, Unanswered
 from honeyframe_connectors.families import libpq
 from honeyframe_connectors.types.postgresql import PostgreSQL
 from tests.contract.bench import LOOPBACK, Situation, check
@@ -242,3 +244,89 @@ async def test_a_paused_server_runs_into_the_deadline(server: PostgresServer, ri
         server.resume()
     assert result.error is not None
     assert result.error.reason is Reason.TIMEOUT
+
+
+def test_every_variable_that_libpq_reads_is_answered_for() -> None:
+
+    written = Conninfo.parse(libpq._conninfo(libpq.Login("h", 1, {"user": "u", "dbname": "d"}), "192.0.2.1"))
+    given = {option.keyword for option in written if option.val is not None}
+    read = {option.keyword for option in Conninfo.get_defaults() if option.envvar}
+    # An empty service would be looked for in files: its variable is taken away instead.
+    assert read - given == {b"service"}
+    assert "PGSERVICE" in libpq._WITHOUT_OPTION
+
+
+async def test_a_library_that_is_not_verbose_is_understood_by_its_text(
+    server: PostgresServer, right: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if server.psql("show lc_messages").startswith("de"):
+        pytest.skip("without SQLSTATE only English is understood")
+    monkeypatch.setattr(libpq, "_be_verbose", lambda _: None)
+    result = await asked(replace(right, secrets={"password": b"wrong"}))
+    assert isinstance(result.error, Refused)
+    assert result.error.reason is Reason.AUTHENTICATION_FAILED
+
+
+async def test_a_dead_address_of_several_is_passed_over(
+    server: PostgresServer, right: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing listens on the first: half of a dual-stack name is often like that.
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.9", "127.0.0.1")]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    assert (await asked(right)).ok
+
+
+async def test_who_answered_no_is_not_asked_again_elsewhere(
+    server: PostgresServer, right: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.9")]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    result = await asked(replace(right, secrets={"password": b"wrong"}))
+    assert isinstance(result.error, Refused)
+    assert result.error.reason is Reason.AUTHENTICATION_FAILED
+
+
+@pytest.mark.parametrize(
+    ("tail", "says"),
+    [
+        ("?passfile=/etc/passwd", r"\(passfile\)"),
+        ("?service=x", r"\(service\)"),
+        ("?sslrootcert=/x", r"\(sslrootcert\)"),
+        ("?sslkey=/x", r"\(sslkey\)"),
+        ("?hostaddr=127.0.0.1", r"\(hostaddr\)"),
+        ("?host=other", r"\(host\)"),
+        ("?pw-55aa=1", r"\(one\)"),
+        ("?sslmode=prefer", "uri has a sslmode that cannot be used"),
+        ("?options=-crole%3Dpw-55aa", "options other than a search_path"),
+        ("?options=-csearch_path%3Da%20-crole%3Db", "options other than a search_path"),
+        ("#pw-55aa", "write # in a password as %23"),
+    ],
+)
+def test_a_uri_may_not_say_more(tail: str, says: str) -> None:
+    with pytest.raises(Stalled, match=says) as caught:
+        merge(TYPE, {}, {"uri": f"postgresql://u:pw-55aa@h/d{tail}".encode()})
+    assert "55aa" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "uri", ["mysql://u:pw-55aa@h/d", "postgresql:///d", "pw-55aa", "postgresql://u:pw-55aa@h:x55aa/d"]
+)
+def test_what_is_no_uri_is_not_shown(uri: str) -> None:
+    with pytest.raises(Stalled) as caught:
+        merge(TYPE, {}, {"uri": uri.encode()})
+    assert "55aa" not in caught.value.message
+
+
+def test_a_uri_and_its_parts_exclude_each_other() -> None:
+    with pytest.raises(Stalled, match="uri and host say the same thing"):
+        merge(TYPE, {"host": "h"}, {"uri": b"postgresql://u:p@h/d"})
+
+
+def test_a_uri_is_read_as_libpq_reads_it() -> None:
+    config = merge(
+        TYPE, {}, {"uri": b"postgres://u%40x:p%2Fw%23@[fd12::1]:6432/d%20b?application_name=me&connect_timeout=9"}
+    )
+    assert (config.host, config.port, config.database, config.username) == ("fd12::1", 6432, "d b", "u@x")
+    assert config.password is not None
+    assert config.password.get_secret_value() == "p/w#"
+    assert config.application_name == "me"
