@@ -212,12 +212,11 @@ class Controller:
         except ApiError as error:
             self.metrics.status_writes.labels(kind, str(error.status)).inc()
             if error.status == 404:  # noqa: PLR2004 - HTTP 404: deleted meanwhile; its event or the next list says so
-                self.objects.drop(key)
-                self.queue.retry(key)
+                self.lost(key)
                 return None
             if error.status == 409:  # noqa: PLR2004 - HTTP 409: newer than ours
                 self.objects.drop(key)
-                raise Waiting(Reason.PROGRESSING, "the object changed meanwhile") from None
+                raise Waiting(Reason.PROGRESSING, "the object changed meanwhile", retry_after=0.05) from None
             raise
         self.metrics.status_writes.labels(kind, "200").inc()
         self.objects.put(key, answer)

@@ -199,7 +199,7 @@ async def test_an_address_that_is_refused_is_not_dialled(
     with servers.listening(servers.silent) as server:
         situation = bench.at(host, server.port)
         result = await check(type_, situation, targets=Targets())
-        assert server.connections == 0
+        assert server.connections() == 0
     assert isinstance(result.error, Stalled)
     assert result.error.reason is Reason.TARGET_NOT_ALLOWED
     assert "--allow-target" in result.error.message

@@ -68,7 +68,7 @@ async def test_a_redirect_is_not_followed() -> None:
         reply = f"HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:{elsewhere.port}/\r\nContent-Length: 0\r\n\r\n"
         with servers.listening(servers.scripted([reply.encode()])) as server:
             result = await check(TYPE, plain(server.port))
-        assert elsewhere.connections == 0
+        assert elsewhere.connections() == 0
     assert result.error is not None
     assert "redirect" in result.error.message
 
@@ -76,7 +76,7 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_without_check_url_nothing_is_sent() -> None:
     with servers.listening(servers.garbage) as server:
         result = await check(TYPE, Situation({"url": f"http://127.0.0.1:{server.port}/hook"}))
-        assert server.connections == 1
+        assert server.connections() == 1
     assert result.ok
     assert not result.credential_tested
     assert [step.outcome for step in result.steps] == [

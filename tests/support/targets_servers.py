@@ -21,18 +21,30 @@ class Listener:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._open: list[socket.socket] = []
         self.port: int = self._socket.getsockname()[1]
-        self.connections = 0
+        self._peers: list[int] = []
+        self._accepted = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         while True:
             try:
-                taken, _ = self._socket.accept()
+                taken, peer = self._socket.accept()
             except OSError:
                 return
-            self.connections += 1
             self._open.append(taken)
+            with self._accepted:
+                self._peers.append(peer[1])
+                self._accepted.notify_all()
             threading.Thread(target=self._serve, args=(taken,), daemon=True).start()
+
+    def connections(self) -> int:
+        """How many came before this call."""
+        # The kernel connects before the thread accepts: one of our own, behind the others, shows when all are counted.
+        with socket.create_connection(("127.0.0.1", self.port)) as own:
+            port = own.getsockname()[1]
+            with self._accepted:
+                self._accepted.wait_for(lambda: port in self._peers)
+                return self._peers.index(port)
 
     def _serve(self, taken: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError):
