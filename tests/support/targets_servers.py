@@ -40,7 +40,9 @@ class Listener:
     def connections(self) -> int:
         """How many came before this call."""
         # The kernel connects before the thread accepts: one of our own, behind the others, shows when all are counted.
-        with socket.create_connection(("127.0.0.1", self.port)) as own:
+        # Not create_connection: a test may have planted a resolver.
+        with socket.socket() as own:
+            own.connect(("127.0.0.1", self.port))
             port = own.getsockname()[1]
             with self._accepted:
                 self._accepted.wait_for(lambda: port in self._peers)
