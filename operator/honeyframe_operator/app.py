@@ -33,7 +33,7 @@ from honeyframe_operator.kube import UNANSWERED, ApiError, KubeClient
 from honeyframe_operator.leader import Leader
 from honeyframe_operator.metadata import Metadata, MetadataWatch, decode
 from honeyframe_operator.metrics import Metrics
-from honeyframe_operator.objects import Key, Objects, resource
+from honeyframe_operator.objects import Key, Objects, newer, resource
 from honeyframe_operator.settings import Settings
 from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
@@ -157,6 +157,9 @@ class Operator:
         if event != "DELETED":
             self.controller.saw(key, body)
             return
+        successor = self.controller.objects.get(key)
+        if successor is not None and newer(successor, body):
+            return  # made again meanwhile; its own reconcile sees that the old one is gone
         self.controller.lost(key)
         if kind == catalog_config.KIND.kind:
             for other in self.controller.objects.keys(kind):

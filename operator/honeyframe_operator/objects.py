@@ -26,7 +26,8 @@ class Objects:
     def put(self, key: Key, body: dict[str, Any]) -> bool:
         """Keep a body unless a newer one is there already; whether it was news."""
         before = self._bodies.get(key)
-        if before is not None and before["metadata"]["uid"] == body["metadata"]["uid"] and not newer(body, before):
+        # Of another uid too: kopf hands over the events of a deleted object and of its successor in any order.
+        if before is not None and not newer(body, before):
             return False
         body["metadata"].pop("managedFields", None)
         if before is None or before.get("spec") != body.get("spec"):
