@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.catalog_config import DEFAULT_ADAPTERS
 from honeyframe_connectors.api.kinds import now
@@ -51,7 +52,10 @@ class Orgs:
             after = OrgRow(name, [dict(adapter) for adapter in adapters], engine, dict(holder))
             return _write(connection, before, after, exists=found is not None)
 
-        return await self._database.write(write)
+        try:
+            return await self._database.write(write)
+        except IntegrityError:  # another process made the row meanwhile: now there is one to change
+            return await self._database.write(write)
 
     async def release(self, name: str, holder_uid: str) -> None:
         """Bring an org's default adapters back, if this holder declared others; its engine stays."""

@@ -260,7 +260,7 @@ class Vault:
         """
         number = max(row.last_version, version_floor) + 1
         mac_key = self._mac_key(row)
-        kept_ca = ca.decode() if ca is not None else None
+        kept_ca = _text(ca) if ca is not None else None
         bound = _bound_version(row.id, number, config, tuning, kept_ca)
         blob = seal(self._keys_of(row)[0], _DATA_KEY_ID, _packed(secrets), bound)
         fields = {
@@ -348,7 +348,7 @@ class Vault:
         Raises:
             Waiting: `VaultUnavailable`, the row does not open.
         """
-        return hmac.digest(self._mac_key(row), _bound(row.id, purpose) + data, "sha256").hex()
+        return _hmac(self._mac_key(row), _bound(row.id, purpose) + data)
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -418,10 +418,12 @@ def _is_same_object(holder: ConnectorRow, row: ConnectorRow) -> bool:
     return (holder.owner, holder.object_uid, holder.type) == (row.owner, row.object_uid, row.type)
 
 
-def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | RowChanged:
+def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | Waiting:
     owner = row.owner
-    if holder is None:  # it went meanwhile
+    if holder is None or (holder.id == row.id and holder.revision != row.revision):  # it went meanwhile
         return RowChanged()
+    if holder.id == row.id:
+        return _tampered(row.id, DoesNotOpen("a version is kept whose number is above its last_version"))
     if not holder.owner.cluster_id:
         whose = "the platform itself keeps it"
     elif holder.owner.cluster_id != owner.cluster_id:
@@ -499,7 +501,12 @@ def _row_mac(key: bytes, row: ConnectorRow) -> str:
         row.serving_version,
         held,
     ]
-    return hmac.digest(key, _bound(row.id, "row") + orjson.dumps(place), "sha256").hex()
+    return _hmac(key, _bound(row.id, "row") + orjson.dumps(place))
+
+
+def _hmac(key: bytes, data: bytes) -> str:
+    # hmac.digest() lets the interpreter's lock go for each of these few bytes, and a busy writer takes it.
+    return hmac.new(key, data, "sha256").hexdigest()
 
 
 def _bound(owner_id: str, purpose: str) -> bytes:
@@ -528,6 +535,15 @@ def _portable(value: Any) -> Any:
     return int(value) if value == int(value) else value
 
 
+def _text(ca: bytes) -> str:
+    try:
+        return ca.decode()
+    except UnicodeDecodeError:
+        raise Stalled(
+            Reason.CA_NOT_FOUND, "the CA is not UTF-8 text: give certificates in PEM, without other bytes in them"
+        ) from None
+
+
 def _packed(secrets: Mapping[str, bytes]) -> bytes:
     return orjson.dumps(
         {key: base64.b64encode(value).decode() for key, value in secrets.items()}, option=orjson.OPT_SORT_KEYS
@@ -541,7 +557,7 @@ def _unpacked(packed: bytes) -> dict[str, bytes]:
 def _opens(keys: WrappingKeys, check: str, bound: bytes) -> bool:
     try:
         return keys.unwrap(base64.b64decode(check), bound) == _CHECK
-    except DoesNotOpen:
+    except (DoesNotOpen, TypeError, ValueError):  # changed by hand, it need not be text or base64 either
         return False
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import BLANK_SCHEMA, Connection, delete, insert, select, text
 from sqlalchemy.exc import StatementError
@@ -92,6 +93,20 @@ async def test_the_migrations_make_what_the_tables_say(database: Database) -> No
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), declared))
 
     assert await database.read(compare) == []
+
+
+async def test_it_does_not_go_back(database: Database) -> None:
+    def back(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", "honeyframe_connectors.store:migrations")
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    await database.write(adds("acme"))
+    with pytest.raises(RuntimeError, match="only expand"):
+        await database.write(back)
+    assert await names(database) == {"acme"}
 
 
 async def test_it_opens_again_and_after_a_newer_release(database: Database, url: str) -> None:

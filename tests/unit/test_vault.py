@@ -1,8 +1,9 @@
 import asyncio
+import base64
 import logging
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_any_config_and_any_bytes_come_back(url: str, data: st.DataObject) -> No
 # --- what was changed by hand --------------------------------------------------------------------------------------
 
 TEXT_CHANGES = {
+    "cluster_id": "cluster-2",
     "namespace_uid": "namespace-uid-2",
     "org": "other",
     "project": "other",
@@ -224,6 +226,25 @@ async def test_what_belongs_to_another_row_or_version_does_not_open(vault: Vault
     await does_not_open(vault, row)
 
 
+async def test_a_last_version_that_was_lowered_overwrites_no_version(vault: Vault, database: Database) -> None:
+    row = await accept(vault, await make(vault), SECRETS)
+    await execute(database, update(data_connectors).values(last_version=0))
+    lowered = await vault.load(row.id)
+    assert lowered is not None
+    with pytest.raises(Waiting, match="above its last_version") as told:
+        await accept(vault, lowered, {"password": b"second"})
+    assert told.value.reason is Reason.VAULT_UNAVAILABLE
+    assert (await vault.serving(lowered, TUNING)).secrets == SECRETS
+
+
+async def test_a_ca_that_is_no_text_is_a_sentence(vault: Vault) -> None:
+    row = await make(vault)
+    with pytest.raises(Stalled, match="not UTF-8") as told:
+        await accept(vault, row, SECRETS, ca="# Certificación".encode("latin-1"))
+    assert told.value.reason is Reason.CA_NOT_FOUND
+    assert await vault.load(row.id) == row
+
+
 async def test_another_ca_does_not_open(vault: Vault, database: Database) -> None:
     row = await accept(vault, await make(vault), SECRETS, ca=b"a certificate")
     for ca in ("an attacker's certificate", None):
@@ -287,7 +308,8 @@ async def test_no_secret_stands_in_any_column_or_file(store: tuple[Database, Vau
     files = content(tmp_path)
     assert bool(files) == url.startswith("sqlite")
     everything = await database.read(dump) + files
-    for planted in (PASSWORD[:-2], b"planted", OLD, OLD.hex().encode()):
+    encoded = [base64.b64encode(bytes(shift) + PASSWORD)[4:-4] for shift in range(3)]
+    for planted in (PASSWORD[:-2], PASSWORD.hex().encode(), *encoded, b"planted", OLD, OLD.hex().encode()):
         assert planted not in everything
     for key in vault._keys_of(row):
         assert key not in everything
@@ -410,10 +432,11 @@ async def test_a_new_key_comes_in_beside_the_old_one_only(url: str) -> None:
         assert {each.id for each in await vault.rows("cluster-1")} == {row.id, new.id}
 
 
-async def test_a_check_value_that_was_changed_admits_nobody(url: str) -> None:
+@pytest.mark.parametrize("change", [lambda value: value[:-4] + "AAA=", lambda _: "no base64", lambda _: 5])
+async def test_a_check_value_that_was_changed_admits_nobody(url: str, change: Callable[[str], object]) -> None:
     async with opened(url, Keyring(OLD)) as (database, _):
         (checks,) = await scalars(database, install.c.checks)
-        changed = {key: value[:-4] + "AAA=" for key, value in checks.items()}
+        changed = {key: change(value) for key, value in checks.items()}
         await execute(database, update(install).values(checks=changed))
     with pytest.raises(Waiting, match="another secret"):
         async with opened(url, Keyring(OLD)):
@@ -442,29 +465,6 @@ async def test_it_opens_once_the_store_can_be_reached(postgres: PostgresServer) 
     await vault.open()
     await make(vault)
     await database.close()
-
-
-# --- orgs ----------------------------------------------------------------------------------------------------------
-
-
-async def test_an_org_s_catalog_is_declared_and_released(database: Database) -> None:
-    catalog = Orgs(database)
-    assert await catalog.get("acme") is None
-    adapters = [{"adapter": "saphana", "instanceName": "erp"}]
-    holder = {"uid": "uid-1", "namespace": "analytics", "name": "catalog"}
-    for _ in range(2):
-        row = await catalog.declare("acme", adapters=adapters, engine_profile="native", holder=holder)
-    assert await catalog.get("acme") == row
-    await catalog.release("acme", "another uid")
-    assert await catalog.get("acme") == row
-    await catalog.release("acme", "uid-1")
-    await catalog.release("acme", "uid-1")
-    (released,) = await catalog.all()
-    assert released.adapters == [{"adapter": "dbt"}]
-    assert (released.engine_profile, released.holder) == ("native", None)
-    details = await scalars(database, audit_log.c.detail)
-    assert [detail["after"]["adapters"] for detail in details] == [adapters, [{"adapter": "dbt"}]]
-    assert details[1]["before"] == details[0]["after"]
 
 
 def test_foreign_keys_cascade_on_sqlite(tmp_path: Path) -> None:
