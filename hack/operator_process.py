@@ -39,12 +39,12 @@ def install_namespaced(cluster: ControlPlane, namespace: str) -> Path:
     kubeconfig = cluster.service_account_kubeconfig(namespace, ACCOUNT)
     cluster.kubectl_run("apply", "-n", namespace, "-f", str(_ROLES / "operator-namespaced.yaml"))
     for name in ("honeyframe-operator", "honeyframe-operator-lease"):
-        _bind(cluster, "rolebinding", name, f"--role={name}", f"--namespace={namespace}", account=namespace)
+        _bind(cluster, "rolebinding", name, f"--role={name}", f"--namespace={namespace}", account_namespace=namespace)
     return kubeconfig
 
 
-def _bind(cluster: ControlPlane, kind: str, name: str, *what: str, account: str = NAMESPACE) -> None:
-    cluster.kubectl_run("create", kind, name, *what, f"--serviceaccount={account}:{ACCOUNT}", check=False)
+def _bind(cluster: ControlPlane, kind: str, name: str, *what: str, account_namespace: str = NAMESPACE) -> None:
+    cluster.kubectl_run("create", kind, name, *what, f"--serviceaccount={account_namespace}:{ACCOUNT}", check=False)
 
 
 @dataclass

@@ -3,9 +3,10 @@
 ConnectorError           a sentence that may be shown, with the reason of a condition
 ├── Stalled              a person must act: no passing of time helps
 ├── Waiting              something else may come: looked at again
+│   └── TryAgain         this try could not be finished; says nothing of the object
 └── CheckFailed          a check of the target did not pass
-├── Refused          the target answered and said no: who, may not, not there
-└── Unanswered       no answer that counts: network, timeout, TLS, busy
+    ├── Refused          the target answered and said no: who, may not, not there
+    └── Unanswered       no answer that counts: network, timeout, TLS, busy
 """
 
 from enum import StrEnum
@@ -25,7 +26,6 @@ class Reason(StrEnum):
     CA_NOT_FOUND = "CANotFound"
     ORG_MISMATCH = "OrgMismatch"
     TARGET_NOT_ALLOWED = "TargetNotAllowed"
-    TARGET_CHANGED = "TargetChanged"
     CONNECTION_FAILED = "ConnectionFailed"
     AUTHENTICATION_FAILED = "AuthenticationFailed"
     AUTHORIZATION_FAILED = "AuthorizationFailed"
@@ -35,7 +35,6 @@ class Reason(StrEnum):
     TIMEOUT = "Timeout"
     DRIVER_MISSING = "DriverMissing"
     CREDENTIALS_ROTATED = "CredentialsRotated"
-    ROTATION_REJECTED = "RotationRejected"
     VAULT_UNAVAILABLE = "VaultUnavailable"
     NAME_CONFLICT = "NameConflict"
     CONFLICT = "Conflict"
@@ -66,6 +65,10 @@ class Waiting(ConnectorError):
     def __init__(self, reason: Reason, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason, message)
         self.retry_after = retry_after
+
+
+class TryAgain(Waiting):
+    """This try could not be finished, through no fault of the object: no condition speaks of it."""
 
 
 class CheckFailed(ConnectorError):

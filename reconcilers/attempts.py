@@ -113,6 +113,8 @@ def at_once(pending: Pending, now: float) -> Pending:
 
 
 def _delay(kind: Kind, attempts: int, interval: float) -> float:
+    if kind == "stalled":
+        return interval or HOURLY
     if kind == "refused":
         return REFUSED_DELAYS[min(attempts, len(REFUSED_DELAYS)) - 1]
     backoff: float = FIRST_RETRY * 2.0 ** min(attempts - 1, 16)

@@ -8,7 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from honeyframe_connectors.api.catalog_config import DEFAULT_ADAPTERS, KIND, CatalogConfigSpec
-from honeyframe_connectors.api.kinds import RECONCILE_ANNOTATION, ConditionType, seconds, sentences
+from honeyframe_connectors.api.kinds import (
+    LONGEST_TOKEN,
+    RECONCILE_ANNOTATION,
+    ConditionType,
+    parse_timestamp,
+    seconds,
+    sentences,
+)
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.rows import OrgRow
@@ -135,8 +142,9 @@ class CatalogConfigs:
         if error is None:
             del self._waiting_since[resource.uid]
         status: dict[str, Any] = {"observedGeneration": resource.generation}
-        if token := resource.annotations.get(RECONCILE_ANNOTATION):
-            status["lastHandledReconcileAt"] = token[:64]
+        token = resource.annotations.get(RECONCILE_ANNOTATION, "")
+        if len(token) <= LONGEST_TOKEN and parse_timestamp(token):
+            status["lastHandledReconcileAt"] = token
         if scope.spec is not None:
             status["org"] = scope.spec.org
         if org is not None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
     CREDENTIALS_LABEL,
+    LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
     now,
@@ -24,7 +25,7 @@ from honeyframe_connectors.api.kinds import (
     sentences,
 )
 from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType, Mark, marked, merge
-from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Unanswered, Waiting
+from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, TryAgain, Unanswered, Waiting
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
@@ -87,7 +88,7 @@ class Connectors:
             return None
         try:
             fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
-        except Waiting:  # the namespace is not known: the reconcile says so
+        except TryAgain:  # the namespace is not known: the reconcile says so
             return None
         if not matches(row.observed, resource, secret, ca, fingerprint):
             return None
@@ -105,15 +106,22 @@ class Connectors:
         scope = Scope(resource, self._memory(resource, moment), moment, None)
         scope.row = self._live_row(resource)
         scope.token = self._new_token(resource, scope.row)
-        await self._revoke_unlabelled(scope)
-        if resource.spec.get("suspend") is True:
-            return self._suspended(scope)
-        full = not await self._settled(scope)
-        report = await run(self._full() if full else self._tick(), scope)
-        if full and not report.error(Reason.VAULT_UNAVAILABLE):
-            await self._note_pending(scope, report)
-            scope.memory.next_full = moment + DAILY * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
-        await self._let_in_pending(scope, report)
+        suspended = resource.spec.get("suspend") is True
+        report, full = Report(), not suspended
+        try:
+            await self._revoke_unlabelled(scope)
+            if suspended:
+                return self._suspended(scope)
+            full = not await self._settled(scope)
+            report = await run(self._full() if full else self._tick(), scope)
+            if full and not report.error(Reason.VAULT_UNAVAILABLE):
+                await self._note_pending(scope, report)
+                scope.memory.next_full = moment + DAILY * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+            await self._let_in_pending(scope, report)
+        except TryAgain:
+            raise
+        except Waiting as unavailable:  # the store does not take what the steps found
+            report.errors.setdefault(ConditionType.READY, unavailable)
         return self._outcome(scope, report, full=full)
 
     async def remember(self, resource: Resource, outcome: Outcome) -> None:
@@ -229,7 +237,7 @@ class Connectors:
         if in_sync and scope.serves:
             scope.row = await self._apply_unversioned(scope, row)
             return f"version {row.serving_version} serves"
-        pending = Pending.load(row.pending)
+        pending = scope.memory.pending or Pending.load(row.pending)
         content = f"{scope.config_mac}.{scope.secret_mac}"
         tried_before = pending is not None and pending.content == content and pending.next_at is not None
         if pending is not None and tried_before and not pending.due(scope.now) and scope.token is None:
@@ -242,7 +250,12 @@ class Connectors:
         self.fence()
         if in_sync:
             scope.row = await self._update(
-                row, revoked=False, deleted_at=None, pending=None, audit="connector.restored"
+                row,
+                revoked=False,
+                deleted_at=None,
+                object_uid=scope.resource.uid,
+                pending=None,
+                audit="connector.restored",
             )
             return f"version {row.serving_version} serves again"
         first = row.serving_version is None
@@ -261,12 +274,11 @@ class Connectors:
             if memory.error is not None:
                 raise memory.error
             return _healthy(type_)
-        if scope.result is None:
-            self._require_driver(type_)
-            version = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
-            scope.result = await self._probe(scope, type_, merge(type_, version.config, version.secrets), version.ca)
         memory.next_check = scope.now + self._check_interval(scope)
-        memory.error = scope.result.error
+        try:
+            memory.error = (scope.result or await self._check_serving(scope, row, type_)).error
+        except Stalled as error:  # it cannot even be tried: no driver, or a config that this release does not take
+            memory.error = error
         if memory.error is not None:
             memory.failures += 1
             raise memory.error
@@ -293,6 +305,16 @@ class Connectors:
         if type_.name not in self._drivers_found:
             type_.require_driver()
             self._drivers_found.add(type_.name)
+
+    async def _check_serving(self, scope: Scope, row: ConnectorRow, type_: ConnectorType[Any]) -> CheckResult:
+        self._require_driver(type_)
+        try:
+            version = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
+        except RowChanged:
+            await self._read_again(row)
+            raise
+        scope.result = await self._probe(scope, type_, merge(type_, version.config, version.secrets), version.ca)
+        return scope.result
 
     async def _read_ca(self, scope: Scope) -> bytes:
         ref, namespace = _required(_required(scope.spec).ca_ref), scope.resource.namespace
@@ -372,24 +394,27 @@ class Connectors:
         try:
             return ledger.put(await write)
         except RowChanged:
-            fresh = await self.vault.load(row.id)
-            if fresh is None:
-                ledger.drop(row)
-            else:
-                ledger.put(fresh)
+            await self._read_again(row)
             raise
+
+    async def _read_again(self, row: ConnectorRow) -> None:
+        ledger, fresh = _required(self.ledger), await self.vault.load(row.id)
+        if fresh is None:
+            ledger.drop(row)
+        else:
+            ledger.put(fresh)
 
     async def _probe(
         self, scope: Scope, type_: ConnectorType[Any], config: ConnectorConfig, ca: bytes | None
     ) -> CheckResult:
-        spec = _required(scope.spec)
+        spec = scope.spec  # None where it cannot be read, and what serves goes on
         result = await probe(
             type_,
             config,
             targets=self.targets,
             ca=ca,
-            output_schemas=spec.output_schemas,
-            timeout=seconds(spec.timeout),
+            output_schemas=spec.output_schemas if spec else (),
+            timeout=seconds(spec.timeout if spec else ConnectorSpec.model_fields["timeout"].default),
             gate=self.gate,
         )
         self.probed(type_.name, result)
@@ -409,7 +434,8 @@ class Connectors:
         if row is None or ConditionType.READY in report.errors:
             return
         error = report.errors.get(ConditionType.CONFIG_VALID) or report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
-        previous, current = Pending.load(row.pending), None
+        stored = Pending.load(row.pending)
+        previous, current = scope.memory.pending or stored, None
         if error is not None:
             current = attempts.wanting(
                 previous,
@@ -421,8 +447,19 @@ class Connectors:
                 tried=scope.tried,
                 by_token=scope.token is not None,
             )
-        if current != previous:
+        if current != stored:
+            scope.memory.pending = current
             scope.row = await self._update(row, pending=current.dump() if current else None)
+        scope.memory.pending = None
+        self._speak_of_the_config(scope, report)
+
+    def _speak_of_the_config(self, scope: Scope, report: Report) -> None:
+        """Where the values that serve are the Secret's, what did not pass is the config: Ready says so, alone."""
+        row = _required(scope.row)
+        error = report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
+        if error is not None and scope.serves and scope.secret_mac and scope.secret_mac == row.secret_mac:
+            report.errors[ConditionType.READY] = report.errors.pop(ConditionType.CREDENTIALS_IN_SYNC)
+            report.messages[ConditionType.CREDENTIALS_IN_SYNC] = f"version {row.serving_version} holds them"
 
     async def _let_in_pending(self, scope: Scope, report: Report) -> None:
         """When what serves is turned away for the first time, what was refused may be right by now."""
@@ -547,7 +584,7 @@ class Connectors:
             )
         elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
-            judged = Verdict(ready["status"], Reason(ready["reason"]), ready["message"]) if ready else _SUSPENDED
+            judged = Verdict(ready["status"], _reason(ready), ready["message"]) if ready else _SUSPENDED
         else:
             judged = _SUSPENDED
         status["conditions"] = conditions(
@@ -564,6 +601,8 @@ class Connectors:
         """Whether nothing that the row was made from has changed, and nothing is due but the check of what serves."""
         row, resource = scope.row, scope.resource
         if row is None or not row.observed or scope.token is not None or scope.now >= scope.memory.next_full:
+            return False
+        if scope.memory.pending is not None:
             return False
         pending = Pending.load(row.pending)
         if pending is not None and (pending.due(scope.now) or pending.next_at is None):
@@ -596,7 +635,7 @@ class Connectors:
 
     def _new_token(self, resource: Resource, row: ConnectorRow | None) -> str | None:
         token = resource.annotations.get(RECONCILE_ANNOTATION)
-        asked = parse_timestamp(token) if token else None
+        asked = parse_timestamp(token) if token and len(token) <= LONGEST_TOKEN else None
         if asked is None:
             return None
         handled = (resource.status.get("lastHandledReconcileAt"), (row.observed or {}).get("token") if row else None)
@@ -614,7 +653,7 @@ class Connectors:
             ill = _condition(resource.status, ConditionType.HEALTHY)
             if ill and ill["status"] == "False":
                 memory.failures = int((resource.status.get("health") or {}).get("consecutiveFailures", 1))
-                memory.error = Unanswered(Reason(ill["reason"]), ill["message"])
+                memory.error = Unanswered(_reason(ill), ill["message"])
         return memory
 
     def _opted_in(self, source: Source) -> bool:
@@ -641,6 +680,12 @@ def _required(value: T | None) -> T:
 
 def _untuned(config: Mapping[str, Any], tuning: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in tuning}
+
+
+def _reason(condition: Mapping[str, Any]) -> Reason:
+    """The reason of a condition as it stands in the cluster, where somebody may have written another."""
+    known = condition["reason"] in Reason.__members__.values()
+    return Reason(condition["reason"]) if known else Reason.PROGRESSING
 
 
 def _healthy(type_: ConnectorType[Any]) -> str:

@@ -9,6 +9,7 @@ from honeyframe_connectors.api.kinds import seconds
 from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType
 from honeyframe_connectors.errors import ConnectorError
 from honeyframe_connectors.vault.rows import ConnectorRow, Owner
+from reconcilers.attempts import Pending
 from reconcilers.ports import Resource, Source
 
 
@@ -21,6 +22,8 @@ class Memory:
     next_check: float = 0.0
     next_full: float = 0.0
     unavailable_since: float | None = None
+    pending: Pending | None = None
+    """What the row should say is pending, where that could not be written: no login is tried before its time."""
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ class Content:
 
 
 class Cluster(Protocol):
-    """The parts of the cluster that a reconcile reads. Each may raise `Waiting` when the API server does not answer."""
+    """The parts of the cluster that a reconcile reads; `TryAgain` where the API server does not answer."""
 
     def owner(self, namespace: str) -> Owner:
         """Who owns the rows of a namespace."""

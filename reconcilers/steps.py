@@ -1,7 +1,7 @@
 """A reconcile as a list of named steps, and what came of them.
 
-A step takes the scope and returns a message, or raises a `ConnectorError`; it never touches conditions. Whatever
-else it raises is a fault of ours: it goes to the queue, which tries again.
+A step takes the scope and returns a message, or raises a `ConnectorError`; it never touches conditions. `TryAgain`,
+and whatever is no `ConnectorError` and so a fault of ours, goes to the queue, which tries again.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from honeyframe_connectors.api.kinds import ConditionType
-from honeyframe_connectors.errors import ConnectorError, Reason
+from honeyframe_connectors.errors import ConnectorError, Reason, TryAgain
 
 S = TypeVar("S")
 
@@ -84,6 +84,8 @@ async def run(steps: Sequence[Step[S]], scope: S) -> Report:
             continue
         try:
             message = await step.run(scope)
+        except TryAgain:
+            raise
         except Unreached as error:
             report.blocked.setdefault(step.condition, error)
         except ConnectorError as error:

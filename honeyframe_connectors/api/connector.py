@@ -111,7 +111,7 @@ class Credentials(Model):
     """The credential that serves, and the one that does not yet."""
 
     version: int | None = Field(default=None, description="The version that serves.", ge=1)
-    state: Literal["Revoked", "Missing", "Testing", "Refused", "Unanswered", "InSync"] = Field(
+    state: Literal["Revoked", "Missing", "Refused", "Unanswered", "InSync"] = Field(
         description="How the declared content stands to what serves."
     )
     summary: str = Field(description="Version and state in one word or two.", max_length=64)

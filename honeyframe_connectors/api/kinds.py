@@ -18,6 +18,8 @@ ORG_LABEL = "honeyframe.io/org"
 """A namespace's org."""
 RECONCILE_ANNOTATION = "reconcile.fluxcd.io/requestedAt"
 """Check now; its value is an RFC 3339 time, and acts once."""
+LONGEST_TOKEN = 64
+"""Characters of a token; a longer one is none."""
 
 _DURATION = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.kinds import now
-from honeyframe_connectors.errors import Reason, Stalled, Waiting
+from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
@@ -62,7 +62,7 @@ _EXACT = 2**53
 """Up to here a number is the same integer on every database; beyond, it is hashed as the float it is near to."""
 
 
-class RowChanged(Waiting):
+class RowChanged(TryAgain):
     """Somebody else wrote the row since it was read: read it again, and decide again."""
 
     def __init__(self) -> None:

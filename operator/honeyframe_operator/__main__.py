@@ -32,6 +32,9 @@ def main() -> None:
             runner.run(serve(settings))
     except ConnectorError as error:
         sys.exit(_say(f"honeyframe-operator: {error.message}", WRONG_USAGE))
+    except BaseExceptionGroup:
+        logging.getLogger(__name__).exception("the operator ends by a fault of its own")
+        sys.exit(1)
     except ConfigException as error:
         sys.exit(_say(f"honeyframe-operator: {error}", WRONG_USAGE))
     except (ApiError, *UNANSWERED) as error:

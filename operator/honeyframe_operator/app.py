@@ -16,7 +16,7 @@ import orjson
 
 from honeyframe_connectors.api import catalog_config, connector
 from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
-from honeyframe_connectors.errors import Waiting
+from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.probe import Gate
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
@@ -77,9 +77,13 @@ class Operator:
 
     async def run(self) -> None:
         """Watch, and work while leading."""
-        runner = await endpoints.serve(
-            self.settings.http_address, self.metrics.registry, alive=self._alive, ready=self._ready
-        )
+        address = self.settings.http_address
+        try:
+            runner = await endpoints.serve(address, self.metrics.registry, alive=self._alive, ready=self._ready)
+        except OSError as error:
+            raise Stalled(
+                Reason.INVALID_CONFIG, f"--http-address: {address} cannot be listened on: {error.strerror}"
+            ) from None
         try:
             async with asyncio.TaskGroup() as group:
                 self._metadata_watches = self._watches()
@@ -222,6 +226,7 @@ class Operator:
                     group.create_task(self._open_vault())
         finally:
             self.metrics.leading.set(0)
+            self.metrics.vault_open.set(0)
             self.connectors.ledger = None
 
     async def _open_vault(self) -> None:
@@ -366,4 +371,7 @@ async def _addresses(host: str) -> tuple[str, ...]:
 
 
 def _secret(path: Path) -> bytes:
-    return path.read_bytes().strip(b"\n")
+    try:
+        return path.read_bytes().strip(b"\n")
+    except OSError as error:
+        raise Stalled(Reason.INVALID_CONFIG, f"the secret's file {path} cannot be read: {error.strerror}") from None

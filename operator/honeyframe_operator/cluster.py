@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from honeyframe_connectors.api.kinds import API_VERSION
-from honeyframe_connectors.errors import Reason, Waiting
+from honeyframe_connectors.errors import Reason, TryAgain
 from honeyframe_connectors.vault.rows import Owner
 from honeyframe_operator.kube import METADATA, UNANSWERED, ApiError, KubeClient, waiting
 from honeyframe_operator.metadata import Metadata, decode
@@ -35,11 +35,11 @@ class ClusterView:
         """Who owns the rows of a namespace.
 
         Raises:
-            Waiting: the namespace is not known yet.
+            TryAgain: the namespace is not known yet.
         """
         metadata = self.namespaces.get(namespace)
         if metadata is None:
-            raise Waiting(Reason.PROGRESSING, f"namespace {namespace} is not known yet")
+            raise TryAgain(Reason.PROGRESSING, f"namespace {namespace} is not known yet")
         return Owner(
             cluster_id=self.cluster_id,
             namespace_uid=metadata.uid,

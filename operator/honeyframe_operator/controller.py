@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from honeyframe_connectors.api.kinds import API_VERSION, ConditionType
-from honeyframe_connectors.errors import ConnectorError, Reason, Waiting
+from honeyframe_connectors.errors import ConnectorError, Reason, TryAgain
 from honeyframe_connectors.redact import Redactor
 from honeyframe_operator import events
 from honeyframe_operator.kube import METADATA_LIST, UNANSWERED, ApiError, KubeClient
@@ -93,7 +93,8 @@ class Controller:
         body = self.objects.get(key)
         delay = self.bindings[key[0]].known(resource(body)) if body is not None else None
         if delay is None:
-            self._first_seen.setdefault(key, time.monotonic())
+            if body is not None and not (body.get("status") or {}).get("conditions"):
+                self._first_seen.setdefault(key, time.monotonic())
             self.queue.add(key)
         elif delay < float("inf"):
             self.queue.add_after(key, delay)
@@ -154,7 +155,7 @@ class Controller:
         if body is None:
             await binding.gone(namespace, name, None)
             self.queue.forget(key)
-            self.queue.cancel(key)
+            self._first_seen.pop(key, None)
             return "gone"
         subject = resource(body)
         outcome = await self._reconcile(key, body, binding, subject)
@@ -216,7 +217,7 @@ class Controller:
                 return None
             if error.status == 409:  # noqa: PLR2004 - HTTP 409: newer than ours
                 self.objects.drop(key)
-                raise Waiting(Reason.PROGRESSING, "the object changed meanwhile", retry_after=0.05) from None
+                raise TryAgain(Reason.PROGRESSING, "the object changed meanwhile", retry_after=0.05) from None
             raise
         self.metrics.status_writes.labels(kind, "200").inc()
         self.objects.put(key, answer)

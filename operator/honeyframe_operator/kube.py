@@ -19,7 +19,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
-from honeyframe_connectors.errors import Reason, Waiting
+from honeyframe_connectors.errors import Reason, TryAgain
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -187,11 +187,11 @@ class KubeClient:
         return key
 
 
-def waiting(error: Exception) -> Waiting:
-    """A call that failed, as what a condition may say."""
+def waiting(error: Exception) -> TryAgain:
+    """A call that failed: nothing is known of the object, so no condition speaks of it."""
     text = error.message if isinstance(error, ApiError) else "no answer"
     after = error.retry_after if isinstance(error, ApiError) else None
-    return Waiting(Reason.PROGRESSING_WITH_RETRY, f"the API server: {text}", retry_after=after)
+    return TryAgain(Reason.PROGRESSING, f"the API server: {text}", retry_after=after)
 
 
 UNANSWERED = (aiohttp.ClientError, OSError, asyncio.TimeoutError)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from honeyframe_connectors.errors import Reason, Waiting
+from honeyframe_connectors.errors import Reason, TryAgain
 from honeyframe_operator.kube import UNANSWERED, ApiError, KubeClient
 
 logger = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ class Leader:
         """Let nothing be written by a process that does not lead.
 
         Raises:
-            Waiting: it does not.
+            TryAgain: it does not.
         """
         if not self.leads:
-            raise Waiting(Reason.PROGRESSING, "this process does not lead any more")
+            raise TryAgain(Reason.PROGRESSING, "this process does not lead any more")
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Lead whenever the Lease is ours: `lead` runs until cancelled, which happens as soon as the Lease is lost."""
@@ -85,6 +85,7 @@ class Leader:
             lease = await asyncio.wait_for(self._client.get(self._path), self._renew_every)
         except ApiError as error:
             if error.status != 404:  # noqa: PLR2004 - HTTP 404
+                logger.error("the Lease cannot be read: %s", error.message)  # noqa: TRY400 - the sentence is what helps
                 return
             lease = None
         except UNANSWERED:

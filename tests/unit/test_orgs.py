@@ -1,7 +1,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +10,12 @@ from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import audit_log, orgs
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
-from tests.support.stores import opened, postgresql_url, sqlite_url
+from tests.support.stores import opened
 
 KEY = secrets.token_bytes(32)
 DEFAULT = [{"adapter": "dbt"}]
 ADAPTERS = [{"adapter": "saphana", "instanceName": "erp"}]
 HOLDER = {"uid": "uid-1", "namespace": "analytics", "name": "catalog"}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path)
-    return postgresql_url(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

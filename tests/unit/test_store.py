@@ -25,13 +25,6 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=2)))
 CLOSED_PORT = "postgresql://user:hunter2@127.0.0.1:1/db?password=hunter2"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path)
-    return postgresql_url(request.getfixturevalue("postgres"))
-
-
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     store = Database(url)

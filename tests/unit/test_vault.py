@@ -37,13 +37,6 @@ SECRETS = {"password": PASSWORD, "ssl_key": b"-----BEGIN planted key-----"}
 NOW = datetime.now(UTC)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path)
-    return postgresql_url(request.getfixturevalue("postgres"))
-
-
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[tuple[Database, Vault]]:
     async with opened(url, Keyring(OLD)) as both:
