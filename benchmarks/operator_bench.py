@@ -6,6 +6,7 @@ cold start runs from the operator's first status write to its last, both seen on
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -148,7 +149,7 @@ def _settled(cluster: ControlPlane, limit: Path, size: Size, operator: OperatorP
         "restart_gets": after["gets"] - before["gets"],
         "restart_writes": after["writes"] - before["writes"],
         "restart_seconds": restart_seconds,
-        "first_write_p99_ms": took[min(len(took) - 1, int(len(took) * 0.99))],
+        "first_write_p99_ms": took[max(0, math.ceil(len(took) * 0.99) - 1)],
         "writes_per_minute_at_rest": writes * 60 / size.rest_seconds,
         "rss_mib": max(rss, _peak_rss(operator.pid)),
     }
