@@ -79,7 +79,7 @@ class OperatorProcess:
         ]
         if not any(flag.startswith("--database") for flag in self.flags):
             command += ["--database", f"sqlite:///{self.directory}/honeyframe.db"]
-        env = environment_without("HONEYFRAME_", "KUBE", "PG") | self.env
+        env = environment_without("HONEYFRAME_", "KUBE", "PG", "PYTHON") | self.env
         # A coverage or debugger hook of the caller has no place in the operator.
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "operator")])
         self._process = Process.start([*command, *self.flags], self.log_file, env=env)

@@ -17,6 +17,9 @@ KIND = Kind(
         {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
         {"name": "Status", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
         {"name": "Credential", "type": "string", "jsonPath": ".status.credentials.summary"},
+        {"name": "Datasets", "type": "integer", "jsonPath": ".status.usage.datasets"},
+        {"name": "Tools", "type": "integer", "jsonPath": ".status.usage.agentTools"},
+        {"name": "Last-Used", "type": "date", "jsonPath": ".status.usage.lastUsedAt"},
         {"name": "Latency", "type": "integer", "jsonPath": ".status.health.latencyMs", "priority": 1},
         {
             "name": "Message",
@@ -96,27 +99,60 @@ class ConnectorSpec(Model):
         ge=1,
         le=100,
     )
+    history_limit: int = Field(
+        default=10,
+        description="How many distinct secret values are kept in the history, the newest version of each. Default: 10.",
+        ge=1,
+        le=100,
+    )
+    deletion_policy: Literal["Delete", "Retain"] = Field(
+        default="Delete",
+        description="What becomes of the vault's row, with its history, after this object is deleted: Delete purges it "
+        "after the operator's --purge-after, Retain keeps it. Default: Delete.",
+    )
 
 
 class Pending(Model):
     """A declared content that does not serve (yet)."""
 
-    id: str = Field(description="Random; names this content.", max_length=64)
+    id: str = Field(
+        description="Random; names this content: the annotation honeyframe.io/force-rotation with it lets it in "
+        "although no check passes.",
+        max_length=64,
+    )
     reason: str = Field(description="Why it does not serve.", max_length=64)
     since: datetime = Field(description="When it was first found wanting.")
     next_try_at: datetime | None = Field(default=None, description="When it is tried again.")
+
+
+class HistoryEntry(Model):
+    """One version that is kept, without anything of what it holds."""
+
+    version: int = Field(description="Its number; none is used twice.", ge=1)
+    at: datetime = Field(description="When it was made.")
+    test_status: Literal["passed", "skipped", "failed", "rollback"] = Field(
+        description="How its test went: passed; skipped, where the type cannot be tested; failed and let in by force; "
+        "rollback, tested and brought back."
+    )
+    reason: str | None = Field(
+        default=None, description="The Secret's annotation honeyframe.io/rotation-reason at that time.", max_length=256
+    )
+    restored_from: int | None = Field(default=None, description="The version whose values it brought back.", ge=1)
 
 
 class Credentials(Model):
     """The credential that serves, and the one that does not yet."""
 
     version: int | None = Field(default=None, description="The version that serves.", ge=1)
-    state: Literal["Revoked", "Missing", "Refused", "Unanswered", "InSync"] = Field(
-        description="How the declared content stands to what serves."
+    state: Literal["Revoked", "Missing", "Held", "Testing", "Refused", "Unanswered", "Forced", "InSync"] = Field(
+        description="How the declared content stands to what serves: the first of these that is true."
     )
     summary: str = Field(description="Version and state in one word or two.", max_length=64)
     rotated_at: datetime | None = Field(default=None, description="When the version that serves was made.")
     pending: Pending | None = Field(default=None, description="The content that does not serve yet.")
+    history: tuple[HistoryEntry, ...] = Field(
+        default=(), description="The versions that are kept, newest first.", max_length=101
+    )
 
 
 class HealthStep(Model):
@@ -139,12 +175,32 @@ class Health(Model):
     steps: tuple[HealthStep, ...] = Field(default=(), description="The check, step by step.", max_length=16)
 
 
+class RecentUse(Model):
+    """One dataset or agent tool that uses a connector."""
+
+    kind: Literal["dataset", "agentTool"] = Field(description="What it is.")
+    name: str = Field(description="Its name.", max_length=253)
+    last_used_at: datetime | None = Field(default=None, description="When it was last used.")
+
+
+class Usage(Model):
+    """What uses the connector, as the platform's tables say."""
+
+    datasets: int = Field(description="How many datasets.", ge=0)
+    agent_tools: int = Field(description="How many tools of agents.", ge=0)
+    last_used_at: datetime | None = Field(default=None, description="When it was last used, in steps of 15 minutes.")
+    recent: tuple[RecentUse, ...] = Field(default=(), description="The ten most recent of them.", max_length=10)
+
+
 class ConnectorStatus(Model):
     """What the operator found. Nothing in it derives from a secret."""
 
     observed_generation: int = Field(default=-1, description="The metadata.generation last acted on; -1: none yet.")
     last_handled_reconcile_at: str | None = Field(
         default=None, description="The last reconcile.fluxcd.io/requestedAt that was acted on.", max_length=64
+    )
+    last_handled_rollback_at: str | None = Field(
+        default=None, description="The time of the last honeyframe.io/rollback-to that was acted on.", max_length=64
     )
     connector_id: str | None = Field(default=None, description="The connector's id in the platform.", max_length=64)
     served_version: int | None = Field(
@@ -155,6 +211,7 @@ class ConnectorStatus(Model):
     queryable: bool | None = Field(default=None, description="Whether it can be the source of a dataset.")
     credentials: Credentials | None = Field(default=None, description="The credential.")
     health: Health | None = Field(default=None, description="The last check of what serves.")
+    usage: Usage | None = Field(default=None, description="What uses the connector.")
     conditions: tuple[Condition, ...] = Field(
         default=(), description="Ready, ConfigValid, CredentialsInSync, Healthy; Reconciling or Stalled while True."
     )

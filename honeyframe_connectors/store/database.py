@@ -1,8 +1,8 @@
 """One metadata store: reads in threads, writes grouped by one writer.
 
 All writes that wait at the same moment go in one transaction: the cost of a commit is shared, and no timer makes a
-lone write wait. Where one of them fails, the transaction is undone and each is run again alone, so a write is a
-function that may run twice.
+lone write wait. Where one of them fails, the transaction is undone and each is run again alone, so a write may run
+twice. Most writes are `Change`s, plain data, and the same statement of many of them is sent once.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -61,13 +62,30 @@ class Unreachable(Waiting):
         super().__init__(Reason.VAULT_UNAVAILABLE, message)
 
 
+class Missed(Exception):
+    """A `Change` that has to meet a row met none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One statement and its values. The same statement object is sent once for all that wait."""
+
+    statement: Executable
+    values: Mapping[str, Any]
+    meets: bool = False
+    """It has to meet exactly one row."""
+
+
 class _Write:
-    """One function that waits for the writer, and the loop that waits for it."""
+    """What waits for the writer, a function or changes, and the loop that waits for it."""
 
-    __slots__ = ("future", "loop", "work")
+    __slots__ = ("changes", "future", "loop", "work")
 
-    def __init__(self, work: Callable[[Connection], Any], future: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self, work: Callable[[Connection], Any] | None, changes: Sequence[Change], future: "asyncio.Future[Any]"
+    ) -> None:
         self.work = work
+        self.changes = changes
         self.future = future
         self.loop = future.get_loop()
 
@@ -144,10 +162,24 @@ class Database:
             Stalled: `InvalidConfig`, the store cannot hold a value.
             Exception: whatever the function raises, and nothing of it is kept.
         """
+        result: T = await self._queued(work, ())
+        return result
+
+    async def apply(self, *changes: Change) -> None:
+        """Make changes in one transaction, all or none. Their order is the store's, so none may need another's.
+
+        Raises:
+            Missed: a change met no row; nothing is changed.
+            Waiting: `VaultUnavailable`.
+            Stalled: `InvalidConfig`, the store cannot hold a value.
+        """
+        await self._queued(None, changes)
+
+    async def _queued(self, work: Callable[[Connection], Any] | None, changes: Sequence[Change]) -> Any:
         if self._writer is None:
             raise Waiting(Reason.VAULT_UNAVAILABLE, f"the metadata store {self.place} is not open yet")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put(_Write(work, future))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Write(work, changes, future))
         return await future
 
     # --- the writer's thread ---------------------------------------------------------------------------------------
@@ -181,15 +213,13 @@ class Database:
 
     def _together(self, writes: list[_Write]) -> list[Any]:
         with self._engine.begin() as connection:
-            return [write.work(connection) for write in writes]
+            results = [write.work(connection) if write.work is not None else None for write in writes]
+            _send(connection, [change for write in writes for change in write.changes])
+            return results
 
     def _alone(self, write: _Write) -> tuple[Any, BaseException | None]:
-        def run() -> Any:
-            with self._engine.begin() as connection:
-                return write.work(connection)
-
         try:
-            return self._guarded(run), None
+            return self._guarded(lambda: self._together([write])[0]), None
         except BaseException as error:  # noqa: BLE001 - it goes to whoever waits for it, and the writer lives on
             return None, error
 
@@ -293,6 +323,16 @@ class Database:
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+def _send(connection: Connection, changes: Iterable[Change]) -> None:
+    grouped: dict[tuple[Executable, bool], list[Mapping[str, Any]]] = {}
+    for change in changes:
+        grouped.setdefault((change.statement, change.meets), []).append(change.values)
+    for (statement, meets), values in grouped.items():
+        result = connection.execute(statement, values)
+        if meets and result.rowcount != len(values):
+            raise Missed
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -96,6 +96,11 @@ data_connectors = Table(
     Column("observed", Json),
     Column("wrapped_keys", LargeBinary),
     Column("row_mac", String(64)),
+    Column("held", String(64)),
+    Column("forced", Boolean, nullable=False, server_default=false()),
+    Column("handled_rollback_at", String(64)),
+    Column("deletion_policy", String(16), nullable=False, server_default=text("'Delete'")),
+    Column("purge_at", Moment),
     Column("revision", String(32), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
@@ -124,6 +129,7 @@ connector_secret_history = Table(
     Column("config", Json, nullable=False),
     Column("secrets_enc", LargeBinary, nullable=False),
     Column("ca", Text),
+    Column("secret_mac", String(64)),
     Column("test_status", String(16), nullable=False),
     Column("reason", Text, nullable=False, server_default=text("''")),
     Column("restored_from", Integer),
@@ -150,3 +156,78 @@ audit_log = Table(
     Column("detail", Json, nullable=False),
     Index("ix_audit_log_subject", "subject", "at"),
 )
+
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("cluster_id", String(128), primary_key=True),
+    Column("process_id", String(36), nullable=False),
+    Column("renewed_at", Moment, nullable=False),
+    Column("released", Boolean, nullable=False, server_default=false()),
+)
+"""One row a cluster: which process leads there, and when, by the database's clock, it last said so."""
+
+login_refusals = Table(
+    "login_refusals",
+    metadata,
+    Column("namespace_uid", String(64), primary_key=True),
+    Column("target", String(64), primary_key=True),
+    Column("secret_mac", String(64), primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("refused_at", Moment, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("message", Text, nullable=False),
+)
+"""Logins that were refused, or never answered: which values at which destination and account, as keyed MACs."""
+
+connector_tests = Table(
+    "connector_tests",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("connector_id", String(36), ForeignKey(f"{SCHEMA}.data_connectors.id", ondelete="CASCADE")),
+    Column("org", String(63), nullable=False),
+    Column("project", String(253), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("latency_ms", Integer, nullable=False),
+    Column("error", Text, nullable=False, server_default=text("''")),
+    Column("steps", Json, nullable=False),
+    Column("at", Moment, nullable=False),
+    Index("ix_connector_tests_connector", "connector_id", "at"),
+)
+"""What was asked by ConnectorTests and answered."""
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("org", String(63), nullable=False),
+    Column("project", String(253), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("connector_id", String(36)),
+    Column("last_used_at", Moment),
+    Index("ix_datasets_connector", "connector_id", "last_used_at"),
+)
+"""The platform's: what was made from a connector."""
+
+agent_tools = Table(
+    "agent_tools",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("org", String(63), nullable=False),
+    Column("project", String(253), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("connector_id", String(36)),
+    Column("last_used_at", Moment),
+    Index("ix_agent_tools_connector", "connector_id", "last_used_at"),
+)
+"""The platform's: which tools of agents use a connector."""
+
+app_config = Table(
+    "app_config",
+    metadata,
+    Column("org", String(63), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""The platform's settings of older installs, `notif_*` among them."""

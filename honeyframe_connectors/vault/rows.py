@@ -42,6 +42,16 @@ class ConnectorRow:
     secret_name: str | None
     """The Secret that they came from."""
     revoked: bool
+    held: str | None
+    """Keyed MAC of the secret values that a rollback holds back, whatever shows them."""
+    forced: bool
+    """What serves was let in by force, and no check of it has passed yet."""
+    handled_rollback_at: str | None
+    """The time of the rollback token that was handled last."""
+    deletion_policy: str
+    """Delete, or Retain: never purged."""
+    purge_at: datetime | None
+    """When a deleted row goes for good."""
     pending: Mapping[str, Any] | None
     """The content that does not serve yet, as the reconciler keeps it."""
     observed: Mapping[str, Any] | None
@@ -72,6 +82,8 @@ class VersionInfo:
     test_status: str
     reason: str
     restored_from: int | None
+    secret_mac: str | None
+    """Keyed MAC of its secret values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.kinds import now
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
-from honeyframe_connectors.store.database import Database
+from honeyframe_connectors.store.database import Change, Database, Missed
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
@@ -57,7 +57,7 @@ _HISTORY = (
 _INSERT_ROW = insert(data_connectors)
 _INSERT_VERSION = insert(connector_secret_history)
 _INSERT_AUDIT = insert(audit_log)
-_MACED = frozenset({"serving_version"})
+_MACED = frozenset({"serving_version", "held"})
 _EXACT = 2**53
 """Up to here a number is the same integer on every database; beyond, it is hashed as the float it is near to."""
 
@@ -162,6 +162,11 @@ class Vault:
             secret_mac=None,
             secret_name=None,
             revoked=False,
+            held=None,
+            forced=False,
+            handled_rollback_at=None,
+            deletion_policy="Delete",
+            purge_at=None,
             pending=None,
             observed=None,
             revision=random_tokens.token_hex(16),
@@ -190,14 +195,8 @@ class Vault:
             "created_at": moment,
             "updated_at": moment,
         }
-        audit = _audit("connector.created", row, {"type": type})
-
-        def write(connection: Connection) -> None:
-            connection.execute(_INSERT_ROW, values)
-            connection.execute(_INSERT_AUDIT, audit)
-
         try:
-            await self._database.write(write)
+            await self._database.apply(Change(_INSERT_ROW, values), _audit("connector.created", row, {"type": type}))
         except IntegrityError:
             holder = await self._holder(row)
             if holder is not None and _is_same_object(holder, row):
@@ -219,17 +218,7 @@ class Vault:
         if _MACED & changes.keys():
             changed = replace(changed, row_mac=_row_mac(self._mac_key(row), changed))
             values["row_mac"] = changed.row_mac
-        statement = _update(tuple(values))
-
-        def write(connection: Connection) -> None:
-            _swap(connection, statement, row, values)
-            if audit is not None:
-                connection.execute(_INSERT_AUDIT, _audit(audit, row, {}))
-
-        try:
-            await self._database.write(write)
-        except IntegrityError:
-            raise _name_conflict(row, await self._holder(row)) from None
+        await self._swap(row, values, *([_audit(audit, row, {})] if audit is not None else ()))
         return changed
 
     async def commit(
@@ -288,23 +277,14 @@ class Vault:
             "config": dict(config),
             "secrets_enc": blob,
             "ca": kept_ca,
+            "secret_mac": secret_mac,
             "test_status": test_status,
             "reason": reason,
             "created_at": moment,
         }
         action = "connector.rotated" if row.serving_version is not None else "connector.accepted"
         audit = _audit(action, row, {"version": number, "test_status": test_status})
-        statement = _update(tuple(values))
-
-        def write(connection: Connection) -> None:
-            _swap(connection, statement, row, values)
-            connection.execute(_INSERT_VERSION, version)
-            connection.execute(_INSERT_AUDIT, audit)
-
-        try:
-            await self._database.write(write)
-        except IntegrityError:
-            raise _name_conflict(row, await self._holder(row)) from None
+        await self._swap(row, values, Change(_INSERT_VERSION, version), audit)
         return changed
 
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
@@ -338,7 +318,9 @@ class Vault:
         """What may be shown of each version, newest first."""
         found = await self._database.read(lambda connection: connection.execute(_HISTORY, {"row_id": row_id}).all())
         return [
-            VersionInfo(each.version, each.created_at, each.test_status, each.reason, each.restored_from)
+            VersionInfo(
+                each.version, each.created_at, each.test_status, each.reason, each.restored_from, each.secret_mac
+            )
             for each in found
         ]
 
@@ -407,6 +389,16 @@ class Vault:
             return replace(row, observed=None)
         return row
 
+    async def _swap(self, row: ConnectorRow, values: Mapping[str, Any], *more: Change) -> None:
+        """Compare-and-set on the row's revision, with more in the same transaction."""
+        swap = Change(_update(tuple(values)), {**values, "row_id": row.id, "was": row.revision}, meets=True)
+        try:
+            await self._database.apply(swap, *more)
+        except Missed:
+            raise RowChanged from None
+        except IntegrityError:
+            raise _name_conflict(row, await self._holder(row)) from None
+
     async def _holder(self, row: ConnectorRow) -> ConnectorRow | None:
         """Who has the name of a row now; the platform's own rows are no exception."""
         key = {"org": row.owner.org, "project": row.owner.project, "name": row.name}
@@ -456,17 +448,17 @@ def _row(found: Any) -> ConnectorRow:
         secret_mac=found.secret_mac,
         secret_name=found.secret_name,
         revoked=found.revoked,
+        held=found.held,
+        forced=found.forced,
+        handled_rollback_at=found.handled_rollback_at,
+        deletion_policy=found.deletion_policy,
+        purge_at=found.purge_at,
         pending=found.pending,
         observed=found.observed,
         revision=found.revision,
         wrapped_keys=found.wrapped_keys or b"",
         row_mac=found.row_mac or "",
     )
-
-
-def _swap(connection: Connection, statement: Any, row: ConnectorRow, values: Mapping[str, Any]) -> None:
-    if connection.execute(statement, {**values, "row_id": row.id, "was": row.revision}).rowcount != 1:
-        raise RowChanged
 
 
 _UPDATES: dict[tuple[str, ...], Any] = {}
@@ -483,14 +475,14 @@ def _update(columns: tuple[str, ...]) -> Any:
     return _UPDATES[columns]
 
 
-def _audit(action: str, row: ConnectorRow, detail: Mapping[str, Any]) -> dict[str, Any]:
+def _audit(action: str, row: ConnectorRow, detail: Mapping[str, Any]) -> Change:
     subject = f"{row.owner.org}/{row.owner.project}/{row.name}"
-    return {"at": now(), "action": action, "subject": subject, "detail": {"connector_id": row.id, **detail}}
+    entry = {"at": now(), "action": action, "subject": subject, "detail": {"connector_id": row.id, **detail}}
+    return Change(_INSERT_AUDIT, entry)
 
 
 def _row_mac(key: bytes, row: ConnectorRow) -> str:
     owner = row.owner
-    held = False  # its place is kept, so that rows of today still open once a rollback can hold something back
     place = [
         row.id,
         owner.cluster_id,
@@ -499,7 +491,7 @@ def _row_mac(key: bytes, row: ConnectorRow) -> str:
         owner.project,
         row.name,
         row.serving_version,
-        held,
+        row.held or False,
     ]
     return _hmac(key, _bound(row.id, "row") + orjson.dumps(place))
 
