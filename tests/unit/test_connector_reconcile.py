@@ -16,9 +16,11 @@ from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.vault.keyring import Keyring
+from honeyframe_connectors.vault.refusals import Refusals
 from honeyframe_connectors.vault.rows import Owner
 from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers.connector import Connectors
+from reconcilers.logins import Logins
 from reconcilers.ports import Content, Resource, Source
 from tests.support.stores import sqlite_url
 
@@ -110,11 +112,12 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     database = Database(sqlite_url(tmp_path))
-    type_, cluster = Told(), ToldCluster()
+    type_, cluster, vault = Told(), ToldCluster(), Vault(database, Keyring(SECRET))
     connectors = Connectors(
         registry=Registry([type_]),
-        vault=Vault(database, Keyring(SECRET)),
+        vault=vault,
         cluster=cluster,
+        logins=Logins(Refusals(database, vault)),
         targets=Targets(),
         gate=Gate(),
         fence=lambda: None,
@@ -122,7 +125,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     )
     await connectors.load("cluster")
     found = Bench(connectors, type_, cluster)
-    connectors.clock = lambda: found.now
+    connectors.clock = connectors.logins.clock = lambda: found.now
     yield found
     await database.close()
 
@@ -159,7 +162,7 @@ async def test_a_check_that_cannot_be_tried_is_looked_at_at_the_next_interval(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.look()
-    bench.connectors._drivers_found.clear()
+    bench.connectors._checks._drivers_found.clear()
     monkeypatch.setattr(Told, "driver", "no_such_driver_anywhere")
     for number in range(1, 4):
         bench.later(301)
