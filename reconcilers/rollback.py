@@ -8,6 +8,7 @@ from honeyframe_connectors.api.kinds import LONGEST_TOKEN, ROLLBACK_ANNOTATION, 
 from honeyframe_connectors.errors import Reason, Stalled
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.vault.rows import ConnectorRow, Version
+from honeyframe_connectors.vault.vault import Tampered
 from reconcilers.candidate import Candidate, held_mac, secret_mac
 from reconcilers.connector_scope import RollbackToken, Scope, required
 from reconcilers.ports import Resource
@@ -62,7 +63,10 @@ class Rollback:
         if not scope.serves or row.serving_version is None:
             raise _rejected(token, "nothing serves now that could be rolled back")
         type_ = self.registry[row.type]
-        version = await rows.version(row, token.version, type_)
+        try:
+            version = await rows.version(row, token.version, type_)
+        except Tampered as error:
+            raise _rejected(token, error.message) from None
         if version is None:
             kept = ", ".join(str(each.number) for each in rows.open.versions(row))
             raise _rejected(token, f"it is not kept: the history has {kept}")

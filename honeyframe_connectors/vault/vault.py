@@ -85,6 +85,10 @@ class RowChanged(TryAgain):
         super().__init__(Reason.PROGRESSING, "the connector's row was changed by someone else", retry_after=0.05)
 
 
+class Tampered(Waiting):
+    """A row or a version does not open: it was changed by hand, or its key is not given."""
+
+
 class Vault:
     """Connectors and their versions in one metadata store. Opened before it is used."""
 
@@ -610,8 +614,8 @@ def _opens(keys: WrappingKeys, check: str, bound: bytes) -> bool:
         return False
 
 
-def _tampered(row_id: str, error: DoesNotOpen) -> Waiting:
-    return Waiting(
+def _tampered(row_id: str, error: DoesNotOpen) -> Tampered:
+    return Tampered(
         Reason.VAULT_UNAVAILABLE,
         f"connector {row_id} does not open: {error}; put the row back as it was, or give the older secret "
         "with --older-secret-files",
