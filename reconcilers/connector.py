@@ -140,6 +140,8 @@ class Connectors:
         suspended = resource.spec.get("suspend") is True
         report, full = Report(), not suspended
         try:
+            if suspended and self.ledger is not None:
+                await self.gone(resource.namespace, resource.name, resource.uid)
             await self._revoke(scope)
             if suspended:
                 return self._suspended(scope)
@@ -541,15 +543,16 @@ class Connectors:
         named = next(iter(resource.spec.get("config") or {}), "")
         if named in self.registry:
             status |= connector_status.describe(self.registry[named])
+        if row is not None:  # a crash may have come between a commit and the status that tells of it
+            status.pop("servedVersion", None)
+            serving = row.serving_version if scope.serves else None
+            pending = Pending.load(row.pending) if not row.revoked else None
+            status |= self._facts(scope, row, pending, serving, threshold=1)
         report = Report()
         looked_at = tuple(ConditionType)
         if row is not None and row.revoked and scope.revoked_by is not None:
             error = scope.revoked_by
             judged = Verdict("False", error.reason, error.message, ConditionType.STALLED)
-            status.pop("servedVersion", None)
-            status["credentials"] = connector_status.credentials(
-                row, serves=False, pending=None, versions=self._rows.open.versions(row)
-            )
         elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
             judged = Verdict(ready["status"], _reason(ready), ready["message"]) if ready else _SUSPENDED
