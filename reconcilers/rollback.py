@@ -91,7 +91,8 @@ class Rollback:
             config = candidate.whole()
         except Stalled as error:
             raise _rejected(token, error.message) from None
-        result = await self.rotation.checks.check(scope, type_, config, serving.ca)
+        # A person asks: as with a reconcile token, an earlier refusal does not answer for the target.
+        result = await self.rotation.checks.check(scope, type_, config, serving.ca, anew_since=scope.now)
         if result.error is not None:
             raise _rejected(token, result.error.message)
         scope.candidate = candidate
