@@ -84,13 +84,14 @@ class Cluster:
                 *self._where(plural), body, field_manager=MANAGER, _request_timeout=_REQUEST
             )
 
-    def annotate(self, name: str, annotations: Mapping[str, str]) -> None:
-        """Set annotations of a Connector."""
+    def annotate(self, name: str, annotations: Mapping[str, str], *, try_only: bool = False) -> None:
+        """Set annotations of a Connector, or only find out whether one may."""
         with self._speaking("patch", CONNECTORS, name):
             self._custom.patch_namespaced_custom_object(
                 *self._where(CONNECTORS),
                 name,
                 {"metadata": {"annotations": dict(annotations)}},
+                dry_run="All" if try_only else None,
                 field_manager=MANAGER,
                 _content_type=_MERGE_PATCH,
                 _request_timeout=_REQUEST,

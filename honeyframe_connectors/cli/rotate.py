@@ -91,6 +91,7 @@ def rotate(
     if values:
         secret, keys = _keys(body, values)
         before = status(body).get("servedVersion")
+        cluster.annotate(name, {RECONCILE_ANNOTATION: ""}, try_only=True)  # before anything is changed
         cluster.set_secret(secret, {keys[field]: value for field, value in values.items()}, reason)
         body = _looked_at(cluster, body, {}, deadline)
         result = _result(body, before)

@@ -93,8 +93,11 @@ def test(
         answers = _locally(list(_connectors(files or [])), values, ca_file, deadline.left)
     else:
         cluster = connect(kubeconfig, context, namespace)
-        questions = [(name, {"connectorRef": {"name": name}}, cluster)] if name else []
-        questions += [_question(each, cluster, namespace) for each in _connectors(files or [])]
+        questions = (
+            [(name, {"connectorRef": {"name": name}}, cluster)]
+            if name
+            else [_question(each, cluster, namespace) for each in _connectors(files or [])]
+        )
         answers = [_asked(found, about, spec, deadline) for about, spec, found in questions]
     _show(answers, output)
     if not all(each.ok for each in answers):
