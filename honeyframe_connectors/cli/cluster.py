@@ -159,8 +159,8 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            said = _said(error.body) or str(error.reason)
-            raise ApiFault(self._sentence(error.status, said, verb, plural, name, where), error.status) from None
+            sentence = self._sentence(error.status, _said(error.body), verb, plural, name, where)
+            raise ApiFault(sentence, error.status) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiFault(
                 f"no answer from the API server at {self.api.configuration.host} ({type(error).__name__}): "
@@ -179,7 +179,7 @@ class Cluster:
             return f"the API server has no kind {kind}: install the CRDs, with kubectl apply -f crds/"
         if status == HTTPStatus.NOT_FOUND and name:
             return f"there is no {kind} {name} {where}: kubectl -n {self.namespace} get {plural} lists those there are"
-        return f"the API server did not {verb} {kind} {name} {where} ({status}): {plain(said)}"
+        return f"the API server did not {verb} {kind} {name} {where} ({status}): {plain(said) or 'it does not say why'}"
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:

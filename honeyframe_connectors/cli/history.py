@@ -74,7 +74,7 @@ def rollback(
         name,
         lambda body: body if handled(body, "lastHandledRollbackAt", token) else None,
         deadline,
-        f"the rollback to version {to}",
+        f"the rollback to version {to} is not done",
     )
     version = _restored(before, after, to)
     held = status(after).get("servedVersion") == to

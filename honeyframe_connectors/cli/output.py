@@ -15,8 +15,10 @@ from rich.text import Text
 
 from honeyframe_connectors.api.kinds import parse_timestamp
 
-_WIDTH = 160
+_WIDTH = 120
 """Columns where nobody's terminal says how wide it is."""
+_ENDLESS = 100_000
+"""Columns of a table's longest row: a row is a line, as kubectl writes it."""
 
 
 class Output(StrEnum):
@@ -33,10 +35,10 @@ class Output(StrEnum):
         return self in (Output.JSON, Output.YAML)
 
 
-def console() -> Console:
-    """Standard output, as wide as the terminal."""
+def console(width: int | None = None) -> Console:
+    """Standard output, as wide as the terminal where no width is given."""
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if known else _WIDTH, highlight=False, markup=False)
+    return Console(width=width or (None if known else _WIDTH), highlight=False, markup=False)
 
 
 def write(output: Output, value: Any) -> None:
@@ -48,13 +50,17 @@ def write(output: Output, value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> None:
-    """Write a table as kubectl does: capitals, no lines."""
+    """Write a table as kubectl does: capitals, no lines, nothing cut."""
     found = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="")
     for column in columns:
-        found.add_column(column, overflow="fold")
+        found.add_column(column, no_wrap=True)
     for row in rows:
         found.add_row(*(each if isinstance(each, Text) else Text(each) for each in row))
-    console().print(found)
+    out = console(_ENDLESS)
+    with out.capture() as captured:
+        out.print(found)
+    # The last column is filled up to its longest row, which may be a long message.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def plain(text: str) -> str:

@@ -192,7 +192,7 @@ def _looked_at(cluster: Cluster, body: Body, annotations: dict[str, str], deadli
         seen = handled(found, "lastHandledReconcileAt", token)
         return found if seen and condition(found, ConditionType.CREDENTIALS_IN_SYNC) is not None else None
 
-    return until(cluster, CONNECTORS, name, answer, deadline, "the test of the new values")
+    return until(cluster, CONNECTORS, name, answer, deadline, "the new values are not tested")
 
 
 def _result(body: Body, before: int | None) -> Result:

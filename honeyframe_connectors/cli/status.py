@@ -50,7 +50,7 @@ class Card:
 def status(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One Connector. Default: all.", autocompletion=connector_names),
+        typer.Argument(metavar="NAME", help="One Connector. Default: all.", autocompletion=connector_names),
     ] = None,
     namespace: Namespace = None,
     everywhere: AllNamespaces = False,
@@ -81,8 +81,10 @@ def status(
 
 def card(body: Body) -> Card:
     """What is shown of a Connector."""
-    found = status_of(body)
-    ready = condition(body, ConditionType.READY) or {}
+    found, state = status_of(body), _state(body)
+    said = condition(body, ConditionType.READY) or {}
+    if state == "degraded":
+        said = _false(body)[0]
     usage = found.get("usage") or {}
     last_used = usage.get("lastUsedAt")
     return Card(
@@ -91,9 +93,9 @@ def card(body: Body) -> Card:
         display_name=plain(body["spec"].get("displayName") or body["metadata"]["name"]),
         type=found.get("type"),
         ready=is_true(body, ConditionType.READY),
-        state=_state(body),
-        reason=ready.get("reason", "Progressing"),
-        message=plain(ready.get("message", "the operator has not looked at it yet" if not observed(body) else "")),
+        state=state,
+        reason=said.get("reason", "Progressing"),
+        message=plain(said.get("message", "the operator has not looked at it yet")),
         credential=(found.get("credentials") or {}).get("summary"),
         dataset_count=usage.get("datasets"),
         agent_tool_count=usage.get("agentTools"),
@@ -121,9 +123,13 @@ def _state(body: Body) -> str:
         return "progressing"
     if not is_true(body, ConditionType.READY):
         return "progressing" if (condition(body, ConditionType.READY) or {}).get("status") == "Unknown" else "failed"
-    well = (ConditionType.CREDENTIALS_IN_SYNC, ConditionType.HEALTHY)
-    false = [type_ for type_ in well if (condition(body, type_) or {}).get("status") == "False"]
-    return "degraded" if false else "ready"
+    return "degraded" if _false(body) else "ready"
+
+
+def _false(body: Body) -> list[dict[str, Any]]:
+    """What is not well beside Ready."""
+    said = (condition(body, ConditionType.CREDENTIALS_IN_SYNC), condition(body, ConditionType.HEALTHY))
+    return [each for each in said if each is not None and each["status"] == "False"]
 
 
 def _activity(age: float | None) -> str:
@@ -136,11 +142,11 @@ def _panel(found: Card, *, everywhere: bool) -> Panel:
     colour = _COLOURS[found.state]
     text = Text()
     text.append(f"{_title(found.type)}\n", style="dim")
-    text.append(found.reason if not found.ready else "Ready", style=colour)
+    text.append("Ready" if found.ready else found.reason, style=colour)
     text.append(f" · credential {found.credential or '-'}\n")
     text.append("●" if found.activity != "never" else "○", style=_DOTS[found.activity])
     text.append(f" {used(found.dataset_count, found.agent_tool_count, found.last_used_at)}")
-    if not found.ready and found.message:
+    if found.state != "ready":
         text.append(f"\n{found.message}")
     name = f"{found.namespace}/{found.name}" if everywhere else found.name
     shown = name if found.display_name == found.name else f"{found.display_name} ({name})"

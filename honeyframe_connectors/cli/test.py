@@ -48,9 +48,7 @@ class Answer:
 def test(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[NAME]", help="A live Connector: what serves is tested.", autocompletion=connector_names
-        ),
+        typer.Argument(metavar="NAME", help="A live Connector: what serves is tested.", autocompletion=connector_names),
     ] = None,
     files: Annotated[
         list[Path] | None,
@@ -136,7 +134,7 @@ def _asked(cluster: Cluster, about: str, spec: dict[str, Any], deadline: Deadlin
     )
     made = body["metadata"]["name"]
     try:
-        return until(cluster, TESTS, made, lambda found: _answer(about, found), deadline, "the answer to the test")
+        return until(cluster, TESTS, made, lambda found: _answer(about, found), deadline, "the test has no answer")
     finally:
         try:
             cluster.delete(TESTS, made)

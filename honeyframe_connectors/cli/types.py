@@ -14,7 +14,7 @@ from honeyframe_connectors.registry import default_registry
 
 def types(
     name: Annotated[
-        str | None, typer.Argument(metavar="[TYPE]", help="One type, by its name or an alias of older installs.")
+        str | None, typer.Argument(metavar="TYPE", help="One type, by its name or an alias of older installs.")
     ] = None,
     output: Format = Output.TABLE,
 ) -> None:

@@ -23,7 +23,7 @@ _WORDS = {
 
 def wait(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="The Connectors' names.", autocompletion=connector_names)
+        list[str], typer.Argument(metavar="NAME", help="The Connectors' names.", autocompletion=connector_names)
     ],
     for_: Annotated[
         str, typer.Option("--for", metavar="WHAT", help="ready, insync, healthy, or CONDITION=STATUS.")
@@ -46,7 +46,7 @@ def wait(
     cluster = connect(kubeconfig, context, namespace)
     found = []
     for name in names:
-        so, said = until(cluster, CONNECTORS, name, answer, deadline, for_)
+        so, said = until(cluster, CONNECTORS, name, answer, deadline, f"not {for_}")
         found.append({"name": name, "ok": so, **{field: said[field] for field in ("type", "status", "reason")}})
         found[-1]["message"] = said["message"]
         if not output.for_programs:

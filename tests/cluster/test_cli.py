@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -12,15 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from kubernetes.config import incluster_config
 
 from hack.cluster import ControlPlane
 from hack.operator_process import OperatorProcess
 from hack.processes import wait_until
 from hack.webhook_sink import WebhookSink
 from honeyframe_connectors.api.kinds import now, timestamp
+from honeyframe_connectors.cli.cluster import connect
 from tests.cluster.conftest import PASSWORD, Database
 from tests.support.cluster import COLLECTIONS, Body, Namespace
 
@@ -150,10 +154,12 @@ class ByHand:
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
+        self.name = "c"
 
-    async def connector(self, **status: Any) -> Body:
-        """A Connector c with Secret s that works, with more in its status."""
-        await self.namespace.connector("c", DEAD, "s")
+    async def connector(self, *, name: str = "c", **status: Any) -> Body:
+        """A Connector with Secret s that works, with more in its status."""
+        self.name = name
+        await self.namespace.connector(name, DEAD, "s")
         return await self.write({"servedVersion": 2, **status}, generation=1)
 
     async def write(self, status: dict[str, Any], *, generation: int = 1, **conditions: tuple[str, str, str]) -> Body:
@@ -170,7 +176,7 @@ class ByHand:
             for type_, (state, reason, message) in (said | conditions).items()
         ]
         body = {"status": {"observedGeneration": generation, "conditions": shown, **status}}
-        return await self.namespace.patch("Connector", "c", body, "/status")
+        return await self.namespace.patch("Connector", self.name, body, "/status")
 
     async def annotated(self, annotation: str) -> str:
         """Wait until somebody sets an annotation, and return what it says."""
@@ -179,19 +185,19 @@ class ByHand:
             found: str | None = body["metadata"].get("annotations", {}).get(annotation)
             return found
 
-        found = value(await self.namespace.wait("Connector", "c", lambda body: value(body) is not None))
+        found = value(await self.namespace.wait("Connector", self.name, lambda body: value(body) is not None))
         assert found is not None
         return found
 
     async def event(self, reason: str, message: str) -> None:
-        body = await self.namespace.get("Connector", "c")
+        body = await self.namespace.get("Connector", self.name)
         at = timestamp(now())
         await self.namespace.create(
             "Event",
-            f"c.{secrets.token_hex(4)}",
+            f"{self.name}.{secrets.token_hex(4)}",
             involvedObject={
                 "kind": "Connector",
-                "name": "c",
+                "name": self.name,
                 "namespace": self.namespace.name,
                 "uid": body["metadata"]["uid"],
             },
@@ -312,7 +318,7 @@ async def test_wait_ends_at_the_timeout_or_where_a_person_must_act(
     reader = people.certificate(READ)
     await namespace.connector("c", DEAD)
     ran = await reader("wait", "c", "--timeout", "1s")
-    assert (ran.code, ran.err) == (124, "c: ready is not so after 1s\n")
+    assert (ran.code, ran.err.startswith("c: not ready after 1s")) == (124, True)
     await namespace.connector("d", {"webhook": {"url": "http://169.254.169.254/"}})
     ran = await reader("wait", "d", "--timeout", "60s")
     assert (ran.code, "d: Stalled=True: TargetNotAllowed" in ran.out) == (1, True)
@@ -540,7 +546,7 @@ async def test_a_connector_that_is_not_applied_is_tested(
     ran = await running
     assert (ran.code, ran.json) == (1, {"ok": False, "latency_ms": None, "error": "so it is"})
     ran = await tester("test", "-f", str(manifest), "--timeout", "1s")
-    assert (ran.code, "c" in ran.err) == (124, True)
+    assert (ran.code, ": the test has no answer after 1s" in ran.err) == (124, True)
     assert await namespace.list("ConnectorTest") == [], "deleted although nobody answered"
     ran = await people.certificate(READ)("test", "c")
     assert (ran.code, "you may not create connectortests" in ran.err, EDIT in ran.err) == (2, True, True)
@@ -570,6 +576,33 @@ def _connector(name: str, **spec: Any) -> dict[str, Any]:
 
 
 # --- kubeconfigs, and kubectl ----------------------------------------------------------------------------------------
+
+
+async def test_the_pod_s_own_account(
+    namespace: Namespace,
+    operator: OperatorProcess,
+    sink: WebhookSink,
+    people: People,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process, where the paths that a kubelet mounts can be others."""
+    await namespace.connector("c", {"webhook": {"url": sink.url}})
+    await namespace.ready("c")
+    config = json.loads(people.token(READ).kubeconfig.read_text())
+    server = urlsplit(config["clusters"][0]["cluster"]["server"])
+    (tmp_path / "token").write_text(config["users"][0]["user"]["token"])
+    (tmp_path / "namespace").write_text(namespace.name)
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr("honeyframe_connectors.cli.cluster._ACCOUNT", tmp_path)
+    found = await asyncio.to_thread(lambda: connect(None, None, None).get("connectors", "c"))
+    assert found["metadata"]["namespace"] == namespace.name
 
 
 async def test_several_kubeconfigs_contexts_and_exec_plugins(
@@ -620,22 +653,21 @@ async def test_several_kubeconfigs_contexts_and_exec_plugins(
     assert "no answer from the API server at https://127.0.0.1:1" in ran.err
 
 
+def plugin(folder: Path, name: str, module: str, function: str) -> None:
+    """Write a command as the wheel's entry points are."""
+    script = folder / name
+    script.write_text(f"#!{sys.executable}\nfrom honeyframe_connectors.cli.{module} import {function}\n{function}()\n")
+    script.chmod(0o755)
+
+
 async def test_kubectl_finds_the_plugin_and_completes_it(
     namespace: Namespace, operator: OperatorProcess, sink: WebhookSink, people: People, tmp_path: Path
 ) -> None:
     await namespace.connector("production", {"webhook": {"url": sink.url}})
     await namespace.ready("production")
     reader = people.certificate(READ)
-    # As the entry points of the wheel do it.
-    for name, module, function in (
-        ("kubectl-honeyframe", "__main__", "main"),
-        ("kubectl_complete-honeyframe", "completion", "kubectl_complete"),
-    ):
-        script = tmp_path / name
-        script.write_text(
-            f"#!{sys.executable}\nfrom honeyframe_connectors.cli.{module} import {function}\n{function}()\n"
-        )
-        script.chmod(0o755)
+    plugin(tmp_path, "kubectl-honeyframe", "__main__", "main")
+    plugin(tmp_path, "kubectl_complete-honeyframe", "completion", "kubectl_complete")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(reader.kubeconfig)}
 
     kubectl = partial(run, people.cluster.kubectl, **env)
@@ -646,3 +678,62 @@ async def test_kubectl_finds_the_plugin_and_completes_it(
     assert ran.out.startswith("status\t")
     ran = await kubectl("__complete", "honeyframe", "usage", "-n", namespace.name, "pro")
     assert ran.out.startswith("production\n")
+
+
+# --- how-to pages ----------------------------------------------------------------------------------------------------
+
+
+def documented(page: str) -> list[str]:
+    """The commands of a how-to page, in order."""
+    text = (ROOT / "docs/how-to" / page).read_text()
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.fixture
+def shell(people: People, tmp_path: Path) -> Callable[..., Awaitable[Ran]]:
+    """A shell of somebody who may edit Connectors, and patch the Secret s, and who has the plugin."""
+    plugin(tmp_path, "kubectl-honeyframe", "__main__", "main")
+    person = people.token(EDIT, "view", secret="s")
+
+    async def type_(command: str, **env: str) -> Ran:
+        path = f"{tmp_path}:{people.cluster.kubectl.parent}:{os.environ['PATH']}"
+        more = {"PATH": path, "KUBECONFIG": str(person.kubeconfig)} | env
+        return await run("sh", "-c", f"cd {tmp_path} && {command}", **more)
+
+    return type_
+
+
+async def test_how_to_rotate(
+    namespace: Namespace,
+    operator: OperatorProcess,
+    database: Database,
+    trust: Trust,
+    shell: Callable[..., Awaitable[Ran]],
+    tmp_path: Path,
+) -> None:
+    await namespace.secret("s", password=database.password)
+    await namespace.connector("production-postgres", database.config, "s", caRef=await trust(namespace))
+    await namespace.ready("production-postgres")
+    database.set_password(f"{PASSWORD}-next")
+    (tmp_path / "new-password").write_text(f"{PASSWORD}-next\n")
+    commands = documented("rotate.md")
+    assert len(commands) == 7
+    for command in commands:
+        ran = await shell(command, NEXT_PASSWORD=f"{PASSWORD}-next")
+        assert ran.code == 0, (command, ran)
+    assert (await namespace.get("Connector", "production-postgres"))["status"]["servedVersion"] == 2
+
+
+async def test_how_to_roll_back(namespace: Namespace, by_hand: ByHand, shell: Callable[..., Awaitable[Ran]]) -> None:
+    """Answered by the test; switch to the real operator, and a real rotation before, where it rolls back by itself."""
+    credentials = {"state": "InSync", "summary": "2", "version": 2, "history": [version(2), version(1)]}
+    await by_hand.connector(name="production-postgres", credentials=credentials)
+    before, rollback, after = documented("roll-back.md")
+    assert (await shell(before)).code == 0
+    running = asyncio.create_task(shell(rollback))
+    token = (await by_hand.annotated("honeyframe.io/rollback-to")).partition("@")[2]
+    made = [version(3, "rollback", restoredFrom=1), version(2), version(1)]
+    held = {"state": "Held", "summary": "3 (held)", "version": 3, "history": made}
+    await by_hand.write({"servedVersion": 3, "lastHandledRollbackAt": token, "credentials": held})
+    assert (await running).code == 0
+    assert "3 (held)" in (await shell(after)).out
