@@ -21,8 +21,8 @@ def page() -> str:
     sections = "\n".join(_sections(typer.Context(root, info_name="honeyframe"), root))
     return (
         f"{_HEADER}# honeyframe\n\n{inspect.cleandoc(root.help)}\n\n"
-        "`honeyframe --install-completion` completes it in a shell; `kubectl honeyframe` is completed by kubectl's own\n"
-        "completion.\n\n"
+        "`honeyframe --install-completion` completes it in a shell; kubectl completes `kubectl honeyframe` with its\n"
+        "own.\n\n"
         f"## Exit codes\n\n| code | means |\n|---|---|\n{rows}\n\n{sections}"
     )
 

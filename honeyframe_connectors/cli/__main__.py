@@ -15,7 +15,7 @@ from honeyframe_connectors.cli.usage import usage
 from honeyframe_connectors.cli.validate import validate
 from honeyframe_connectors.cli.wait import wait
 
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
 _PANELS = {
     "A cluster's Connectors": (status, usage, history, test, rotate, rollback, wait),

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from honeyframe_connectors.api import connector
 from honeyframe_connectors.api.kinds import GROUP, REASON_ANNOTATION, VERSION
 from honeyframe_connectors.cli.faults import Fault
 from honeyframe_connectors.cli.output import plain
+from honeyframe_connectors.redact import Redactor
 
 MANAGER = "honeyframe-cli"
 """Our field manager: what it sets is left alone by those who undo what kubectl owns."""
@@ -32,6 +33,8 @@ _REQUEST = (10, 30)
 """Seconds to connect, and to wait for an answer."""
 _MERGE_PATCH = "application/merge-patch+json"
 _PAGE = 500
+_ANONYMOUS = 'User "system:anonymous"'
+"""Whom the API server sees where a login plugin failed."""
 
 
 class ApiFault(Fault):
@@ -105,7 +108,7 @@ class Cluster:
     def set_secret(self, name: str, values: Mapping[str, bytes], reason: str | None) -> None:
         """Change some keys of a Secret and say why; a reason that stood there before goes."""
         data = {key: base64.b64encode(value).decode() for key, value in values.items()}
-        with self._speaking("patch", "secrets", name):
+        with self._speaking("patch", "secrets", name, sent=values.values()):
             self._core.patch_namespaced_secret(
                 name,
                 self.namespace,
@@ -124,13 +127,15 @@ class Cluster:
                     return
                 yield event["object"]
 
-    def events(self, about: Body, seconds: int) -> Iterator[Body]:
+    def events(self, about: Body, seconds: int = 0) -> Iterator[Body]:
         """The Events about an object: those that are there, then those that come within so many seconds."""
         selector = f"involvedObject.uid={about['metadata']['uid']}"
         listing = partial(self._core.list_namespaced_event, self.namespace)
         with self._speaking("list", "events"):
             page = self.api.sanitize_for_serialization(listing(field_selector=selector, _request_timeout=_REQUEST))
         yield from page["items"]
+        if not seconds:
+            return
         with self._speaking("watch", "events"):
             for event in _watch(listing, selector, page["metadata"]["resourceVersion"], seconds):
                 yield event["object"]
@@ -151,27 +156,31 @@ class Cluster:
         return GROUP, VERSION, self.namespace, plural
 
     @contextlib.contextmanager
-    def _speaking(self, verb: str, plural: str, name: str = "", *, everywhere: bool = False) -> Iterator[None]:
-        """What goes wrong in a request becomes a sentence; nothing that was sent is in it."""
+    def _speaking(
+        self, verb: str, plural: str, name: str = "", *, everywhere: bool = False, sent: Iterable[bytes] = ()
+    ) -> Iterator[None]:
+        """What goes wrong in a request becomes a sentence, without the secret values that were sent."""
         from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 - as above
 
         where = "in any namespace" if everywhere else f"in namespace {self.namespace}"
         try:
             yield
         except ApiException as error:
-            sentence = self._sentence(error.status, _said(error.body), verb, plural, name, where)
-            raise ApiFault(sentence, error.status) from None
+            # An admission webhook may repeat what it refuses.
+            said = Redactor(sent).message(_said(error.body))
+            raise ApiFault(self._sentence(error.status, said, verb, plural, name, where), error.status) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            why = type(getattr(error, "reason", None) or error).__name__
             raise ApiFault(
-                f"no answer from the API server at {self.api.configuration.host} ({type(error).__name__}): "
+                f"no answer from the API server at {self.api.configuration.host} ({why}): "
                 "see whether kubectl reaches it, and with which --context",
                 None,
             ) from None
 
     def _sentence(self, status: int | None, said: str, verb: str, plural: str, name: str, where: str) -> str:
         kind = _KINDS[plural]
-        if status == HTTPStatus.UNAUTHORIZED:
-            return f"the API server at {self.api.configuration.host} does not know who you are (401): log in again"
+        if status == HTTPStatus.UNAUTHORIZED or _ANONYMOUS in said:
+            return f"the API server at {self.api.configuration.host} does not know who you are: log in again"
         if status == HTTPStatus.FORBIDDEN and " cannot " in said:
             what = f"{plural}/{name}" if name else plural
             return f"you may not {verb} {what} {where}: {_who_grants(verb, plural, name, self.namespace)}"
@@ -179,7 +188,8 @@ class Cluster:
             return f"the API server has no kind {kind}: install the CRDs, with kubectl apply -f crds/"
         if status == HTTPStatus.NOT_FOUND and name:
             return f"there is no {kind} {name} {where}: kubectl -n {self.namespace} get {plural} lists those there are"
-        return f"the API server did not {verb} {kind} {name} {where} ({status}): {plain(said) or 'it does not say why'}"
+        what = f"{kind} {name}".rstrip()
+        return f"the API server did not {verb} {what} {where} ({status}): {plain(said) or 'it does not say why'}"
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:

@@ -1,5 +1,6 @@
 """`history` and `rollback`: the versions of a Connector, and the way back to one."""
 
+import contextlib
 import math
 from typing import Annotated, Any
 
@@ -8,11 +9,11 @@ from rich.text import Text
 
 from honeyframe_connectors.api.kinds import ROLLBACK_ANNOTATION, ConditionType
 from honeyframe_connectors.cli.cluster import CONNECTORS, ApiFault, Body, Cluster, connect
-from honeyframe_connectors.cli.faults import Code, Fault
+from honeyframe_connectors.cli.faults import Code
 from honeyframe_connectors.cli.objects import condition, status
 from honeyframe_connectors.cli.options import Context, Format, Kubeconfig, Name, Namespace, Timeout
 from honeyframe_connectors.cli.output import Output, ago, plain, table, write
-from honeyframe_connectors.cli.tokens import handled, later
+from honeyframe_connectors.cli.tokens import handled, later, not_suspended
 from honeyframe_connectors.cli.waiting import Deadline, until
 from honeyframe_connectors.errors import Reason
 
@@ -66,6 +67,7 @@ def rollback(
     cluster = connect(kubeconfig, context, namespace)
     before = cluster.get(CONNECTORS, name)
     not_suspended(before, cluster.namespace)
+    old = _events(cluster, before)
     token = later(status(before).get("lastHandledRollbackAt"))
     cluster.annotate(name, {ROLLBACK_ANNOTATION: f"{to}@{token}"})
     after = until(
@@ -83,7 +85,7 @@ def rollback(
     elif held:
         message = f"version {to} serves, as before; what the Secret holds is held back"
     else:
-        message = f"the rollback to version {to} was rejected: {_why(cluster, after, token, deadline)}"
+        message = f"the rollback to version {to} was rejected: {_why(cluster, after, old, deadline)}"
     done = version is not None or held
     if output.for_programs:
         served = status(after).get("servedVersion")
@@ -92,20 +94,6 @@ def rollback(
         print(f"{name}: {message}")
     if not done:
         raise typer.Exit(Code.NO)
-
-
-def not_suspended(body: Body, namespace: str) -> None:
-    """Refuse to wait for what would happen at resume only.
-
-    Raises:
-        Fault: the Connector is suspended.
-    """
-    name = body["metadata"]["name"]
-    if body["spec"].get("suspend"):
-        raise Fault(
-            f"Connector {name} is suspended, so nothing is tested or changed: resume it first, with "
-            f"""kubectl -n {namespace} patch connector {name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
-        )
 
 
 def _history(body: Body) -> list[dict[str, Any]]:
@@ -145,15 +133,21 @@ def _restored(before: Body, after: Body, to: int) -> int | None:
     return max(made, default=None)
 
 
-def _why(cluster: Cluster, body: Body, token: str, deadline: Deadline) -> str:
+def _events(cluster: Cluster, body: Body) -> set[str]:
+    """The Events that there were before; by resourceVersion, for one that is counted up is a new one."""
+    with contextlib.suppress(ApiFault):  # said where one is needed
+        return {event["metadata"]["resourceVersion"] for event in cluster.events(body)}
+    return set()
+
+
+def _why(cluster: Cluster, body: Body, old: set[str], deadline: Deadline) -> str:
     """What the operator says of a rollback that it rejected: a condition, else the Event that it posts."""
     for each in status(body).get("conditions", ()):
         if each["reason"] == Reason.ROLLBACK_REJECTED:
             return plain(each["message"])
     try:
         for event in cluster.events(body, min(_EVENT, math.ceil(deadline.left))):
-            # To the second, as Events have it.
-            if event["reason"] == Reason.ROLLBACK_REJECTED and (event.get("lastTimestamp") or "")[:19] >= token[:19]:
+            if event["reason"] == Reason.ROLLBACK_REJECTED and event["metadata"]["resourceVersion"] not in old:
                 return plain(event["message"])
     except ApiFault as fault:
         return f"why stands in an Event, and {fault}"

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,10 @@ import typer
 from honeyframe_connectors.api.kinds import FORCE_ANNOTATION, RECONCILE_ANNOTATION, ConditionType
 from honeyframe_connectors.cli.cluster import CONNECTORS, Body, Cluster, connect
 from honeyframe_connectors.cli.faults import Code, Fault
-from honeyframe_connectors.cli.history import not_suspended
 from honeyframe_connectors.cli.objects import condition, status
 from honeyframe_connectors.cli.options import Context, Format, Kubeconfig, Name, Namespace, Timeout
 from honeyframe_connectors.cli.output import Output, plain, write
-from honeyframe_connectors.cli.tokens import handled, later
+from honeyframe_connectors.cli.tokens import handled, later, not_suspended
 from honeyframe_connectors.cli.waiting import Deadline, until
 from honeyframe_connectors.connector_type import Mark, marked
 from honeyframe_connectors.registry import default_registry
@@ -31,7 +31,10 @@ FromEnv = Annotated[
     typer.Option("--from-env", metavar="FIELD=VARIABLE", help="A field's value from an environment variable."),
 ]
 FromStdin = Annotated[
-    str | None, typer.Option("--from-stdin", metavar="FIELD", help="A field's value from standard input.")
+    str | None,
+    typer.Option(
+        "--from-stdin", metavar="FIELD", help="A field's value from standard input; a terminal does not show it."
+    ),
 ]
 KeepNewline = Annotated[
     bool,
@@ -120,7 +123,7 @@ def read_values(
     sources += [(*_assigned("--from-file", "PATH", each), _read_file) for each in from_file]
     sources += [(*_assigned("--from-env", "VARIABLE", each), _read_variable) for each in from_env]
     if from_stdin is not None:
-        sources.append((from_stdin, "", lambda _field, _source: sys.stdin.buffer.read()))
+        sources.append((from_stdin, "", _read_stdin))
     for field, source, read in sources:
         if field in values:
             raise Fault(f"field {field} is given twice: give it once")
@@ -153,6 +156,11 @@ def _read_variable(field: str, variable: str) -> bytes:
     if value is None:
         raise Fault(f"--from-env {field}: no environment variable has that name: name one, never write the value here")
     return os.fsencode(value)
+
+
+def _read_stdin(field: str, _: str) -> bytes:
+    # Typed at a terminal, it is not shown.
+    return os.fsencode(getpass(f"{field}: ")) if sys.stdin.isatty() else sys.stdin.buffer.read()
 
 
 def _without_newline(value: bytes) -> bytes | None:

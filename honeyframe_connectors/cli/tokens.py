@@ -5,6 +5,7 @@ from typing import Any
 
 from honeyframe_connectors.api.kinds import parse_timestamp
 from honeyframe_connectors.cli.cluster import Body
+from honeyframe_connectors.cli.faults import Fault
 from honeyframe_connectors.cli.objects import status
 
 
@@ -21,3 +22,17 @@ def handled(body: Body, field: str, token: str) -> bool:
     """Whether a token, or a later one, was handled as `status.FIELD` says."""
     shown, asked = parse_timestamp(str(status(body).get(field))), parse_timestamp(token)
     return shown is not None and asked is not None and shown >= asked
+
+
+def not_suspended(body: Body, namespace: str) -> None:
+    """Refuse to wait for what would happen at resume only.
+
+    Raises:
+        Fault: the Connector is suspended.
+    """
+    name = body["metadata"]["name"]
+    if body["spec"].get("suspend"):
+        raise Fault(
+            f"Connector {name} is suspended, so nothing is tested or changed: resume it first, with "
+            f"""kubectl -n {namespace} patch connector {name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
+        )

@@ -434,6 +434,7 @@ async def test_a_rollback_that_is_rejected(
     editor = people.certificate(*roles)
     credentials = {"state": "InSync", "summary": "2", "version": 2, "history": [version(2), version(1)]}
     await by_hand.connector(credentials=credentials)
+    await by_hand.event("RollbackRejected", "an older rollback")
     running = editor.start("rollback", "c", "--to", "7", "-o", "json")
     token = (await by_hand.annotated("honeyframe.io/rollback-to")).partition("@")[2]
     await by_hand.write({"servedVersion": 2, "lastHandledRollbackAt": token, "credentials": credentials})
@@ -646,6 +647,9 @@ async def test_several_kubeconfigs_contexts_and_exec_plugins(
     assert (ran.code, "kubectl config get-contexts" in ran.err) == (2, True)
     ran = await run(*HONEYFRAME, "status", KUBECONFIG=str(tmp_path / "gone"))
     assert (ran.code, "there is no usable kubeconfig" in ran.err) == (2, True)
+    second.write_text(json.dumps(own).replace(str(plugin), "/nonexistent"))
+    ran = await run(*HONEYFRAME, "status", **env)
+    assert (ran.code, "does not know who you are: log in again" in ran.err) == (2, True), ran
     own["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     second.write_text(json.dumps(own))
     ran = await run(*HONEYFRAME, "status", **env)

@@ -61,6 +61,12 @@ def test_a_single_line_loses_its_newline_and_several_do_not(
     assert capsys.readouterr().err == ""
 
 
+def test_a_value_typed_at_a_terminal_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(rotate, "getpass", lambda prompt: f"typed after {prompt}")
+    assert read_values([], [], "password") == {"password": b"typed after password: "}
+
+
 @pytest.mark.parametrize(
     ("files", "variables", "word"),
     [
@@ -188,7 +194,8 @@ def test_what_a_type_can_do() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (401, {"message": "Unauthorized"}, "does not know who you are (401): log in again"),
+        (401, {"message": "Unauthorized"}, "does not know who you are: log in again"),
+        (403, {"message": 'User "system:anonymous" cannot get'}, "does not know who you are: log in again"),
         (404, "404 page not found", "has no kind Connector: install the CRDs"),
         (404, {"message": 'connectors "c" not found'}, "there is no Connector c in namespace n"),
         (403, {"message": 'User "u" cannot get resource'}, "the ClusterRole honeyframe-connector-read grants it"),
@@ -204,3 +211,11 @@ def test_an_error_is_a_sentence(status: int, body: Any, words: str) -> None:
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.passing == (status >= 500)
+
+
+def test_what_was_sent_is_not_repeated() -> None:
+    cluster = Cluster(ApiClient(Configuration()), "n")
+    with pytest.raises(ApiFault) as caught, cluster._speaking("patch", "secrets", "s", sent=[SECRET.encode()]):
+        raise ApiException(status=422, body=json.dumps({"message": f"a webhook denied {SECRET}"}))
+    assert "a webhook denied" in str(caught.value)
+    assert SECRET not in str(caught.value)
