@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from honeyframe_connectors.api.kinds import ROLLBACK_ANNOTATION, ConditionType
+from honeyframe_connectors.api.kinds import ROLLBACK_ANNOTATION
 from honeyframe_connectors.cli.cluster import CONNECTORS, ApiFault, Body, Cluster, connect
 from honeyframe_connectors.cli.faults import Code
-from honeyframe_connectors.cli.objects import condition, status
+from honeyframe_connectors.cli.objects import status
 from honeyframe_connectors.cli.options import Context, Format, Kubeconfig, Name, Namespace, Timeout
 from honeyframe_connectors.cli.output import Output, ago, plain, table, write
 from honeyframe_connectors.cli.tokens import handled, later, not_suspended
@@ -85,7 +85,9 @@ def rollback(
     elif held:
         message = f"version {to} serves, as before; what the Secret holds is held back"
     else:
-        message = f"the rollback to version {to} was rejected: {_why(cluster, after, old, deadline)}"
+        message = (
+            _why(cluster, after, old, deadline) or f"the rollback to version {to} is rejected, and no Event says why"
+        )
     done = version is not None or held
     if output.for_programs:
         served = status(after).get("servedVersion")
@@ -140,16 +142,12 @@ def _events(cluster: Cluster, body: Body) -> set[str]:
     return set()
 
 
-def _why(cluster: Cluster, body: Body, old: set[str], deadline: Deadline) -> str:
-    """What the operator says of a rollback that it rejected: a condition, else the Event that it posts."""
-    for each in status(body).get("conditions", ()):
-        if each["reason"] == Reason.ROLLBACK_REJECTED:
-            return plain(each["message"])
+def _why(cluster: Cluster, body: Body, old: set[str], deadline: Deadline) -> str | None:
+    """What the operator says of a rollback that it rejected, in the Event that it posts."""
     try:
         for event in cluster.events(body, min(_EVENT, math.ceil(deadline.left))):
             if event["reason"] == Reason.ROLLBACK_REJECTED and event["metadata"]["resourceVersion"] not in old:
                 return plain(event["message"])
     except ApiFault as fault:
-        return f"why stands in an Event, and {fault}"
-    ready = condition(body, ConditionType.READY) or {}
-    return f"no Event says why; Ready says: {plain(ready.get('message', '-'))}"
+        return f"the rollback is rejected; why stands in an Event, and {fault}"
+    return None
