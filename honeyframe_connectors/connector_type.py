@@ -147,6 +147,9 @@ class CheckResult:
         return any(step.name == "authenticate" and step.outcome is Outcome.PASSED for step in self.steps)
 
 
+CAPABILITIES: Final = ("check", "discover", "read", "query", "notify", "send")
+"""What a type may be able to do: each is a method of that name, and a type that cannot has none."""
+
 C = TypeVar("C", bound=ConnectorConfig)
 
 
@@ -170,6 +173,11 @@ class ConnectorType(abc.ABC, Generic[C]):
     secret_required: ClassVar[bool] = False
     """Whether a spec without `secretRef` is refused."""
     config: type[C]
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, by the methods that it has."""
+        return tuple(name for name in CAPABILITIES if callable(getattr(self, name, None)))
 
     @abc.abstractmethod
     async def check(self, config: C, checkup: Checkup) -> None:
