@@ -380,69 +380,89 @@ async def test_rotate_changes_nothing_where_a_right_is_missing(
     assert (await namespace.get("Secret", "s"))["metadata"]["resourceVersion"] == before
 
 
-async def test_rotate_with_force_lets_in_what_was_refused(namespace: Namespace, by_hand: ByHand, editor: Cli) -> None:
-    refused = ("False", "AuthenticationFailed", "the server says no")
-    credentials = {"state": "Refused", "summary": "2 (refused)", "version": 2}
-    pending = {"id": "abc", "reason": "AuthenticationFailed", "since": "2026-01-01T00:00:00Z"}
-    await namespace.secret("s", bearer_token=PASSWORD)
-    await by_hand.connector(credentials={"state": "InSync", "summary": "2", "version": 2})
-    running = editor.start("rotate", "c", "--from-env", "bearer_token=NEXT", "--force", NEXT=f"{PASSWORD}-2")
-    first = await by_hand.annotated("reconcile.fluxcd.io/requestedAt")
-    await by_hand.write(
-        {"servedVersion": 2, "lastHandledReconcileAt": first, "credentials": credentials | {"pending": pending}},
-        CredentialsInSync=refused,
-    )
-    assert await by_hand.annotated("honeyframe.io/force-rotation") == "abc"
-    second = await by_hand.annotated("reconcile.fluxcd.io/requestedAt")
-    assert second > first
-    await by_hand.write(
-        {
-            "servedVersion": 3,
-            "lastHandledReconcileAt": second,
-            "credentials": {"state": "Forced", "summary": "3 (forced)", "version": 3, "pending": None},
-        },
-        Ready=("False", "RotationForced", "no check has passed yet"),
-    )
-    ran = await running
-    assert (ran.code, ran.out) == (0, "c: version 3 serves; it is not Ready: no check has passed yet\n")
-    assert "AuthenticationFailed: the server says no" in ran.err
+async def test_rotate_with_force_lets_in_what_was_refused(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust, editor: Cli
+) -> None:
+    await namespace.secret("s", password=database.password)
+    await namespace.connector("c", database.config, "s", caRef=await trust(namespace))
+    await namespace.ready("c")
+    ran = await editor("rotate", "c", "--from-env", "password=NEXT", "--force", NEXT=f"{PASSWORD}-tonight")
+    assert (ran.code, ran.out.startswith("c: version 2 serves; it is not Ready: ")) == (0, True), ran
+    assert "the new values do not serve: AuthenticationFailed" in ran.err
+    history = (await editor("history", "c", "-o", "json")).json
+    assert [(each["version"], each["serves"], each["test_status"]) for each in history] == [
+        (2, True, "failed"),
+        (1, False, "passed"),
+    ]
+
+
+async def test_force_alone_lets_in_what_was_refused_before(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust, people: People
+) -> None:
+    editor = people.certificate(EDIT)
+    await namespace.secret("s", password=database.password)
+    await namespace.connector("c", database.config, "s", caRef=await trust(namespace))
+    await namespace.ready("c")
+    assert (await editor("rotate", "c", "--force")).out == "c: version 1 serves\n", "there is nothing to force"
+    await namespace.set_secret("s", password=f"{PASSWORD}-tonight")
+    await namespace.wait("Connector", "c", lambda body: body["status"]["credentials"]["state"] == "Refused")
+    ran = await editor("rotate", "c", "--force", "-o", "json")
+    assert (ran.code, ran.json["version"], ran.json["state"]) == (0, 2, "Forced"), ran
 
 
 # --- rolling back ----------------------------------------------------------------------------------------------------
 
 
-async def test_rollback(namespace: Namespace, by_hand: ByHand, people: People) -> None:
+async def rotated(namespace: Namespace, database: Database, trust: Trust, name: str = "c") -> None:
+    """A Connector with two versions, of which the server takes the first one's password again."""
+    first = database.password
+    await namespace.secret("s", password=first)
+    await namespace.connector(name, database.config, "s", caRef=await trust(namespace))
+    await namespace.ready(name)
+    database.set_password(f"{PASSWORD}-second")
+    await namespace.set_secret("s", password=database.password)
+    await namespace.wait("Connector", name, lambda body: body["status"].get("servedVersion") == 2)
+    database.set_password(first)
+
+
+async def test_rollback(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust, people: People
+) -> None:
     editor = people.certificate(EDIT)
-    credentials = {"state": "InSync", "summary": "2", "version": 2, "history": [version(2), version(1)]}
-    await by_hand.connector(credentials=credentials, lastHandledRollbackAt="2999-01-01T00:00:00Z")
-    running = editor.start("rollback", "c", "--to", "1")
-    number, _, token = (await by_hand.annotated("honeyframe.io/rollback-to")).partition("@")
-    assert (number, token) == ("1", "2999-01-01T00:00:00.000001Z"), "later than the last that was handled"
+    await rotated(namespace, database, trust)
+    ran = await editor("rollback", "c", "--to", "1")
+    assert (ran.code, ran.out) == (0, "c: version 3 serves, with the secret values of version 1\n"), ran
     body = await namespace.get("Connector", "c")
+    assert body["status"]["credentials"]["summary"] == "3 (held)"
     assert "honeyframe-cli" in [each["manager"] for each in body["metadata"]["managedFields"]]
-    after = {"state": "Held", "summary": "3 (held)", "version": 3}
-    made = [version(3, "rollback", restoredFrom=1), version(2), version(1)]
-    await by_hand.write({"servedVersion": 3, "lastHandledRollbackAt": token, "credentials": after | {"history": made}})
-    ran = await running
-    assert (ran.code, ran.out) == (0, "c: version 3 serves, with the secret values of version 1\n")
+    history = (await editor("history", "c", "-o", "json")).json
+    assert [(each["version"], each["test_status"], each["restored_from"]) for each in history] == [
+        (3, "rollback", 1),
+        (2, "passed", None),
+    ], "of two versions with the same values the newest is kept"
+    ran = await editor("rollback", "c", "--to", "3", "-o", "json")
+    assert (ran.code, ran.json["version"], "as before" in ran.json["message"]) == (0, 3, True), ran
 
 
 @pytest.mark.parametrize("roles", [(EDIT, "view"), (EDIT,)])
 async def test_a_rollback_that_is_rejected(
-    namespace: Namespace, by_hand: ByHand, people: People, roles: tuple[str, ...]
+    namespace: Namespace,
+    operator: OperatorProcess,
+    database: Database,
+    trust: Trust,
+    people: People,
+    roles: tuple[str, ...],
 ) -> None:
     editor = people.certificate(*roles)
-    credentials = {"state": "InSync", "summary": "2", "version": 2, "history": [version(2), version(1)]}
-    await by_hand.connector(credentials=credentials)
-    await by_hand.event("RollbackRejected", "an older rollback")
-    running = editor.start("rollback", "c", "--to", "7", "-o", "json")
-    token = (await by_hand.annotated("honeyframe.io/rollback-to")).partition("@")[2]
-    await by_hand.write({"servedVersion": 2, "lastHandledRollbackAt": token, "credentials": credentials})
-    await by_hand.event("RollbackRejected", "there is no version 7")
-    ran = await running
-    assert (ran.code, ran.json["ok"], ran.json["version"]) == (1, False, 2)
-    expected = "there is no version 7" if "view" in roles else "you may not list events"
-    assert expected in ran.json["message"]
+    await rotated(namespace, database, trust)
+    database.set_password(f"{PASSWORD}-second")
+    for version, why in (
+        ("7", "the rollback to version 7 is rejected"),
+        ("1", "the rollback to version 1 is rejected"),
+    ):
+        ran = await editor("rollback", "c", "--to", version, "-o", "json")
+        assert (ran.code, ran.json["ok"], ran.json["version"]) == (1, False, 2), ran
+        assert (why if "view" in roles else "you may not list events") in ran.json["message"]
 
 
 async def test_nothing_is_changed_of_what_is_suspended(
@@ -728,16 +748,17 @@ async def test_how_to_rotate(
     assert (await namespace.get("Connector", "production-postgres"))["status"]["servedVersion"] == 2
 
 
-async def test_how_to_roll_back(namespace: Namespace, by_hand: ByHand, shell: Callable[..., Awaitable[Ran]]) -> None:
-    """Answered by the test; switch to the real operator, and a real rotation before, where it rolls back by itself."""
-    credentials = {"state": "InSync", "summary": "2", "version": 2, "history": [version(2), version(1)]}
-    await by_hand.connector(name="production-postgres", credentials=credentials)
-    before, rollback, after = documented("roll-back.md")
-    assert (await shell(before)).code == 0
-    running = asyncio.create_task(shell(rollback))
-    token = (await by_hand.annotated("honeyframe.io/rollback-to")).partition("@")[2]
-    made = [version(3, "rollback", restoredFrom=1), version(2), version(1)]
-    held = {"state": "Held", "summary": "3 (held)", "version": 3, "history": made}
-    await by_hand.write({"servedVersion": 3, "lastHandledRollbackAt": token, "credentials": held})
-    assert (await running).code == 0
-    assert "3 (held)" in (await shell(after)).out
+async def test_how_to_roll_back(
+    namespace: Namespace,
+    operator: OperatorProcess,
+    database: Database,
+    trust: Trust,
+    shell: Callable[..., Awaitable[Ran]],
+) -> None:
+    await rotated(namespace, database, trust, "production-postgres")
+    commands = documented("roll-back.md")
+    assert len(commands) == 3
+    for command in commands:
+        ran = await shell(command)
+        assert ran.code == 0, (command, ran)
+    assert "3 (held)" in ran.out
