@@ -35,6 +35,7 @@ from reconcilers import attempts, connector_status, restart
 from reconcilers.attempts import Pending
 from reconcilers.conditions import conditions
 from reconcilers.connector_scope import Memory, Scope
+from reconcilers.connector_usage import UsageBoard
 from reconcilers.ledger import Ledger
 from reconcilers.ports import Cluster, Resource, Source
 from reconcilers.restart import applied, canonical, matches, status_digest
@@ -60,6 +61,7 @@ class Connectors:
     """The operator's flags that a reconcile depends on, canonical."""
     secret_opt_in: bool = True
     ledger: Ledger | None = None
+    usage: UsageBoard = field(default_factory=UsageBoard)
     probed: Callable[[str, CheckResult], None] = lambda _type, _result: None
     """Told of every check: the type's name, and how it went."""
     committed: Callable[[str], None] = lambda _type: None
@@ -92,7 +94,7 @@ class Connectors:
             return None
         if not matches(row.observed, resource, secret, ca, fingerprint):
             return None
-        if self._new_token(resource, row) is not None:
+        if self._new_token(resource, row) is not None or self.usage.differs(row.id, resource.status):
             return None
         moment = self.clock()
         memory = self._memory(resource, moment)
@@ -494,7 +496,16 @@ class Connectors:
         kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
         status: dict[str, Any] = {"observedGeneration": resource.generation}
         if unavailable:
-            carried = ("connectorId", "servedVersion", "type", "category", "queryable", "credentials", "health")
+            carried = (
+                "connectorId",
+                "servedVersion",
+                "type",
+                "category",
+                "queryable",
+                "credentials",
+                "health",
+                "usage",
+            )
             status |= {key: previous[key] for key in carried if key in previous}
         token = scope.token if full and not unavailable else previous.get("lastHandledReconcileAt")
         if token := token or previous.get("lastHandledReconcileAt"):
@@ -521,7 +532,7 @@ class Connectors:
         self, scope: Scope, row: ConnectorRow, pending: Pending | None, serving: int | None, threshold: int
     ) -> dict[str, Any]:
         previous = scope.resource.status
-        facts: dict[str, Any] = {"connectorId": row.id}
+        facts: dict[str, Any] = {"connectorId": row.id, **self.usage.shown(row.id, previous)}
         if serving is not None:
             facts["servedVersion"] = serving
         facts["credentials"] = connector_status.credentials(
@@ -570,6 +581,9 @@ class Connectors:
         resource, row = scope.resource, scope.row
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
+        if row is not None:
+            status.pop("usage", None)
+            status |= self.usage.shown(row.id, previous)
         named = next(iter(resource.spec.get("config") or {}), "")
         if named in self.registry:
             status |= connector_status.describe(self.registry[named])

@@ -22,6 +22,7 @@ from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.usage import UsageCounter
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.vault import Vault
@@ -35,10 +36,12 @@ from honeyframe_operator.metadata import Metadata, MetadataWatch, decode
 from honeyframe_operator.metrics import Metrics
 from honeyframe_operator.objects import Key, Objects, newer, resource
 from honeyframe_operator.settings import Settings
+from honeyframe_operator.usage import UsageFollower
 from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
+from reconcilers.connector_usage import UsageBoard
 from reconcilers.ports import Resource
 
 logger = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class Operator:
     controller: Controller
     leader: Leader
     metrics: Metrics
+    usage: UsageFollower
     health: Health = field(default_factory=Health)
     _metadata_watches: list[MetadataWatch] = field(default_factory=list)
 
@@ -224,6 +228,7 @@ class Operator:
                 self.controller.look_at_all()
                 if self.connectors.ledger is None:
                     group.create_task(self._open_vault())
+                group.create_task(self.usage.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
@@ -247,6 +252,7 @@ class Operator:
         else:
             self.health.vault = ""
             self.metrics.vault_open.set(1)
+            await self.usage.count()
 
     # --- probes ----------------------------------------------------------------------------------------------------
 
@@ -277,13 +283,13 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
-        yield await _wire(settings, client, Vault(database, keyring), Orgs(database))
+        yield await _wire(settings, client, Vault(database, keyring), database)
     finally:
         await client.close()
         await database.close()
 
 
-async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs) -> Operator:
+async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: Database) -> Operator:
     cluster = ClusterView(
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
@@ -308,6 +314,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         fence=leader.fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
+        usage=UsageBoard(on=settings.usage_interval > 0),
         probed=metrics.probed,
         committed=metrics.committed,
     )
@@ -317,7 +324,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
         return [each for each in found if each.spec.get("org") == org]
 
-    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=leader.fence, rivals=rivals)
+    catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=leader.fence, rivals=rivals)
     controller = Controller(
         client=client,
         objects=objects,
@@ -332,7 +339,15 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         identity=settings.name,
         scopes=tuple(settings.watch_namespaces) or ("",),
     )
-    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics)
+    usage = UsageFollower(
+        counter=UsageCounter(database),
+        board=connectors.usage,
+        controller=controller,
+        metrics=metrics,
+        cluster_id=cluster.cluster_id,
+        interval=settings.usage_interval,
+    )
+    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics, usage)
 
 
 async def serve(settings: Settings) -> None:
