@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
-    CREDENTIALS_LABEL,
     LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
@@ -31,7 +30,7 @@ from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import RowChanged, Vault
-from reconcilers import attempts, connector_status, restart
+from reconcilers import attempts, connector_status, references, restart
 from reconcilers.attempts import Pending
 from reconcilers.conditions import conditions
 from reconcilers.connector_scope import Memory, Scope
@@ -205,13 +204,7 @@ class Connectors:
         spec, type_ = _required(scope.spec), _required(scope.type)
         if spec.secret_ref is not None:
             namespace, name = scope.resource.namespace, spec.secret_ref.name
-            content = await self.cluster.content("Secret", namespace, name)
-            if content is None:
-                raise Waiting(
-                    Reason.SECRET_NOT_FOUND,
-                    f"Secret {name} is not in namespace {namespace}: create it with the label "
-                    f'{CREDENTIALS_LABEL}: "true", or correct spec.secretRef.name',
-                )
+            content = await references.read_secret(self.cluster, namespace, name)
             scope.secret = content.source
             if not self._opted_in(content.source):
                 raise unlabelled("Secret", namespace, name)
@@ -320,12 +313,7 @@ class Connectors:
 
     async def _read_ca(self, scope: Scope) -> bytes:
         ref, namespace = _required(_required(scope.spec).ca_ref), scope.resource.namespace
-        content = await self.cluster.content(ref.kind, namespace, ref.name)
-        if content is None:
-            raise Waiting(
-                Reason.CA_NOT_FOUND,
-                f"{ref.kind} {ref.name} is not in namespace {namespace}: create it, or correct spec.caRef",
-            )
+        content = await references.read_ca(self.cluster, namespace, ref)
         scope.ca_source = content.source
         if not self._opted_in(content.source):
             raise unlabelled(ref.kind, namespace, ref.name)

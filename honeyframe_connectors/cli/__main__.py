@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from honeyframe_connectors.api.catalog_config import CatalogConfigSpec
 from honeyframe_connectors.api.connector import ConnectorSpec
+from honeyframe_connectors.api.connector_test import ConnectorTestSpec
 from honeyframe_connectors.api.kinds import API_VERSION, sentences
 from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.errors import Stalled
@@ -86,7 +87,11 @@ def _faults(document: dict[str, Any], registry: Registry) -> Iterator[str]:
         if document.get("kind") == "CatalogConfig":
             CatalogConfigSpec.model_validate(spec)
             return
-        ((name, block),) = ConnectorSpec.model_validate(spec).config.items()
+        is_test = document.get("kind") == "ConnectorTest"
+        reach = ConnectorTestSpec.model_validate(spec).connector if is_test else ConnectorSpec.model_validate(spec)
+        if reach is None:
+            return
+        ((name, block),) = reach.config.items()
     except ValidationError as error:
         yield sentences(error, "spec")
         return

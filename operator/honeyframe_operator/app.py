@@ -7,22 +7,24 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
-from honeyframe_connectors.probe import Gate
+from honeyframe_connectors.connector_type import CheckResult
+from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.usage import UsageCounter
+from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.vault import Vault
@@ -41,12 +43,13 @@ from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
+from reconcilers.connector_test import ConnectorTests
 from reconcilers.connector_usage import UsageBoard
-from reconcilers.ports import Resource
+from reconcilers.ports import Attempt, Resource
 
 logger = logging.getLogger(__name__)
 
-KINDS = (connector.KIND, catalog_config.KIND)
+KINDS = (connector.KIND, catalog_config.KIND, connector_test.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
 STUCK_SECONDS = 180.0
@@ -319,12 +322,45 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         committed=metrics.committed,
     )
 
+    def seen(kind: str) -> Iterator[Resource]:
+        return (resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None)
+
     def rivals(org: str) -> list[Resource]:
-        kind = catalog_config.KIND.kind
-        found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
-        return [each for each in found if each.spec.get("org") == org]
+        return [each for each in seen(catalog_config.KIND.kind) if each.spec.get("org") == org]
+
+    def peers(namespace: str) -> list[Resource]:
+        return [each for each in seen(connector_test.KIND.kind) if each.namespace == namespace]
+
+    def seen_connector(namespace: str, name: str) -> Resource | None:
+        body = objects.get((connector.KIND.kind, namespace, name))
+        return resource(body) if body is not None else None
+
+    async def login(attempt: Attempt) -> CheckResult:
+        result = await probe(
+            attempt.type,
+            attempt.config,
+            targets=connectors.targets,
+            ca=attempt.ca,
+            output_schemas=attempt.output_schemas,
+            timeout=attempt.timeout,
+            gate=connectors.gate,
+        )
+        metrics.probed(attempt.type.name, result)
+        return result
 
     catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=leader.fence, rivals=rivals)
+    connector_tests = ConnectorTests(
+        registry=connectors.registry,
+        vault=vault,
+        answers=Answers(database),
+        cluster=cluster,
+        login=login,
+        fence=leader.fence,
+        ledger=lambda: connectors.ledger,
+        connector=seen_connector,
+        peers=peers,
+        secret_opt_in=settings.secret_opt_in,
+    )
     controller = Controller(
         client=client,
         objects=objects,
@@ -332,6 +368,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         bindings={
             connector.KIND.kind: ConnectorBinding(connectors, cluster),
             catalog_config.KIND.kind: catalog_configs,
+            connector_test.KIND.kind: connector_tests,
         },
         leader=leader,
         metrics=metrics,
