@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec, Reach
 from honeyframe_connectors.api.connector_test import DEFAULT_TTL_SECONDS, KIND, ConnectorTestSpec, Message
-from honeyframe_connectors.api.kinds import ConditionType, now, parse_timestamp, seconds, sentences, timestamp
+from honeyframe_connectors.api.kinds import ConditionType, parse_timestamp, seconds, sentences, timestamp
 from honeyframe_connectors.connector_type import CheckResult, ConnectorType, Mark, marked, merge
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Waiting
 from honeyframe_connectors.redact import shorten
@@ -345,20 +345,25 @@ class ConnectorTests:
         after: float | None = None
         retry: ConnectorError | None = None
         if error is None and waits is not None:
-            status["startedAt"] = started or timestamp(now())
+            status["startedAt"] = started or self._timestamp()
             verdict = Verdict("Unknown", Reason.PROGRESSING, waits.message, ConditionType.RECONCILING)
             after = LOOK_AGAIN if question.asked is not None else 0.0  # a message goes as soon as its start is written
         elif error is not None and error.reason == Reason.VAULT_UNAVAILABLE and self._is_young(resource):
             verdict = Verdict("False", error.reason, error.message, ConditionType.RECONCILING)
             retry = error
         else:
-            status |= {"completedAt": timestamp(now()), "result": _result(question.result, error)}
+            if question.result is not None:
+                status.setdefault("startedAt", self._timestamp())
+            status |= {"completedAt": self._timestamp(), "result": _result(question.result, error)}
             verdict = _answer_of(question, error)
             after = float(_ttl(resource))
         status["conditions"] = conditions(
             report, verdict, (), previous=resource.status.get("conditions", ()), generation=resource.generation
         )
         return Outcome(status, after, retry=retry)
+
+    def _timestamp(self) -> str:
+        return timestamp(datetime.fromtimestamp(self.clock(), UTC))
 
     def _is_young(self, resource: Resource) -> bool:
         """Whether the vault may still come."""
@@ -425,11 +430,12 @@ def _nothing_serves(namespace: str, name: str, pending: Pending | None) -> Stall
 def _answer_of(question: Question, error: ConnectorError | None) -> Verdict:
     if error is not None:
         return Verdict("False", error.reason, error.message, ConditionType.STALLED, ConditionType.FAILED)
-    what = (
-        f"version {question.row.serving_version} of it works"
-        if question.row is not None
-        else "it works as it is written"
-    )
+    if _required(question.spec).message is not None:
+        what = "the message was sent"
+    elif question.row is not None:
+        what = f"version {question.row.serving_version} works"
+    else:
+        what = "it works as it is written here"
     message = f"{_required(question.type).title}: {what}"
     return Verdict("True", Reason.SUCCEEDED, message, ended=ConditionType.COMPLETE)
 

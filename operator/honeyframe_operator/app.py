@@ -16,8 +16,8 @@ import orjson
 
 from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
-from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.connector_type import CheckResult
+from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
