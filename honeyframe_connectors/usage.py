@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     cast,
     extract,
     func,
@@ -124,7 +125,7 @@ def _uses(kind: UseKind, table: Table, dialect: str) -> Select[Any]:
         select(
             connectors.c.id,
             literal(kind, literal_execute=True).label("kind"),
-            table.c.name,
+            func.coalesce(cast(table.c.name, Text), "").label("name"),
             _quarter(table.c.last_used_at, dialect).label("quarter"),
         )
         .join(
@@ -138,11 +139,17 @@ def _uses(kind: UseKind, table: Table, dialect: str) -> Select[Any]:
 
 
 def _quarter(moment: ColumnElement[Any], dialect: str) -> ColumnElement[int]:
-    """Which quarter of an hour since 1970."""
+    """Which quarter of an hour since 1970; none for PostgreSQL's infinity."""
     if dialect == "postgresql":
-        return cast(func.floor(extract("epoch", moment) / QUARTER_SECONDS), BigInteger)
+        quarter = cast(func.floor(extract("epoch", moment) / QUARTER_SECONDS), BigInteger)
+        return case((func.isfinite(moment), quarter))
     return cast(func.strftime("%s", moment), Integer) // QUARTER_SECONDS
 
 
 def _moment(quarter: int | None) -> datetime | None:
-    return datetime.fromtimestamp(quarter * QUARTER_SECONDS, UTC) if quarter is not None else None
+    if quarter is None:
+        return None
+    try:
+        return datetime.fromtimestamp(quarter * QUARTER_SECONDS, UTC)
+    except (ValueError, OverflowError):  # PostgreSQL knows years that Python does not
+        return None

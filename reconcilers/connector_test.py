@@ -220,7 +220,7 @@ class ConnectorTests:
         elif type_.secret_required:
             raise Stalled(
                 Reason.INVALID_CONFIG,
-                f"type {name} needs a secret: name the Secret that holds it in spec.connector.secretRef",
+                f"type {name} needs a secret: name the Secret that holds it in spec.secretRef",
             )
         ca = None
         if reach.ca_ref is not None:
@@ -354,7 +354,7 @@ class ConnectorTests:
         else:
             if question.result is not None:
                 status.setdefault("startedAt", self._timestamp())
-            status |= {"completedAt": self._timestamp(), "result": _result(question.result, error)}
+            status |= {"completedAt": self._timestamp(), "result": _result(question, error)}
             verdict = _answer_of(question, error)
             after = float(_ttl(resource))
         status["conditions"] = conditions(
@@ -429,7 +429,8 @@ def _nothing_serves(namespace: str, name: str, pending: Pending | None) -> Stall
 
 def _answer_of(question: Question, error: ConnectorError | None) -> Verdict:
     if error is not None:
-        return Verdict("False", error.reason, error.message, ConditionType.STALLED, ConditionType.FAILED)
+        message = _here(question, error.message)
+        return Verdict("False", error.reason, message, ConditionType.STALLED, ConditionType.FAILED)
     if _required(question.spec).message is not None:
         what = "the message was sent"
     elif question.row is not None:
@@ -440,13 +441,20 @@ def _answer_of(question: Question, error: ConnectorError | None) -> Verdict:
     return Verdict("True", Reason.SUCCEEDED, message, ended=ConditionType.COMPLETE)
 
 
-def _result(result: CheckResult | None, error: ConnectorError | None) -> dict[str, Any]:
+def _here(question: Question, message: str) -> str:
+    """A sentence about a Connector's spec, where that stands under `spec.connector`."""
+    not_applied = question.spec is not None and question.spec.connector is not None
+    return shorten(message.replace("spec.", "spec.connector.") if not_applied else message, MESSAGE_LIMIT)
+
+
+def _result(question: Question, error: ConnectorError | None) -> dict[str, Any]:
+    result = question.result
     block: dict[str, Any] = {"ok": error is None}
     if error is not None:
-        block["error"] = shorten(error.message, MESSAGE_LIMIT)
+        block["error"] = _here(question, error.message)
     if result is not None:
         block["latencyMs"] = result.latency_ms
-        block["steps"] = [step(each.name, each.outcome, each.message) for each in result.steps]
+        block["steps"] = [step(each.name, each.outcome, _here(question, each.message)) for each in result.steps]
         if result.server_version:
             block["serverVersion"] = result.server_version
     return block

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from honeyframe_connectors.api.connector import RecentUse
 from honeyframe_connectors.api.kinds import timestamp
 from honeyframe_connectors.usage import Usage
 
 _UNUSED = Usage(datasets=0, agent_tools=0, quarter=None, rows="[]")
-_LONGEST_NAME = next(each.max_length for each in RecentUse.model_fields["name"].metadata if hasattr(each, "max_length"))
-"""The API server refuses a status with a longer one; an older install's table may hold it."""
+_LONGEST_NAME = 253
+"""Characters. The API server refuses a status with a longer one, and an older install's table may hold it."""
 
 
 @dataclass(slots=True)
@@ -43,13 +42,13 @@ def _block(usage: Usage) -> dict[str, Any]:
     block: dict[str, Any] = {"datasets": usage.datasets, "agentTools": usage.agent_tools}
     if usage.last_used_at is not None:
         block["lastUsedAt"] = timestamp(usage.last_used_at)
-    if usage.recent:
+    if recent := usage.recent:
         block["recent"] = [
             {
                 "kind": use.kind,
                 "name": use.name[:_LONGEST_NAME],
                 **({"lastUsedAt": timestamp(use.last_used_at)} if use.last_used_at is not None else {}),
             }
-            for use in usage.recent
+            for use in recent
         ]
     return block

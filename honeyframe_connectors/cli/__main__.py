@@ -46,7 +46,7 @@ def types(
 def validate(
     files: Annotated[list[Path], typer.Option("-f", "--filename", help="A manifest, or a folder of them.")],
 ) -> None:
-    """Check Connectors and CatalogConfigs in manifests, as the operator will; the exit code is 2 if one is wrong."""
+    """Check objects of our kinds in manifests, as the operator will; the exit code is 2 if one is wrong."""
     registry, wrong, count = default_registry(), 0, 0
     for path, document in _documents(files):
         if document.get("apiVersion") != API_VERSION:

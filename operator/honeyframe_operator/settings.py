@@ -16,7 +16,7 @@ Names = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Makes Honeyframe's Connectors and CatalogConfigs so.
+    """Makes Honeyframe's Connectors and CatalogConfigs so, and answers ConnectorTests.
 
     Each flag may be given as an environment variable instead: HONEYFRAME_ and its name in capitals, such as
     HONEYFRAME_DATABASE.

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass, field
 
 from honeyframe_connectors.api import connector
-from honeyframe_connectors.errors import Waiting
+from honeyframe_connectors.errors import ConnectorError
 from honeyframe_connectors.usage import UsageCounter
 from honeyframe_operator.controller import Controller
 from honeyframe_operator.metrics import Metrics
@@ -33,7 +33,7 @@ class UsageFollower:
             return
         try:
             counted = await self.counter.count(self.cluster_id)
-        except Waiting as error:
+        except ConnectorError as error:
             self.metrics.usage_counts.labels("failed").inc()
             if self._trouble != error.message:
                 logger.warning("usage cannot be counted, and stays as it was shown last: %s", error.message)

@@ -289,6 +289,14 @@ async def test_what_cannot_be_asked(bench: Bench, spec: dict[str, Any], reason: 
     assert (bench.logins, await bench.history()) == ([], [])
 
 
+async def test_sentences_name_the_place_in_this_spec(bench: Bench) -> None:
+    test, _ = await bench.look(asked(connector={"config": {"told": {}}, "secretRef": {"name": "s"}}))
+    assert "spec.connector.config.told.host" in test.status["result"]["error"]
+    assert conditions(test)["Failed"]["message"] == test.status["result"]["error"]
+    test, _ = await bench.look(asked(name="u", uid="uid-2", connector={"config": {}}))
+    assert test.status["result"]["error"].startswith("spec.connector.config: ")
+
+
 async def test_a_connector_that_is_not_there(bench: Bench) -> None:
     bench.cluster.connector_uid = None
     test, _ = await bench.look(asked(connectorRef={"name": "none"}))

@@ -106,6 +106,32 @@ async def test_a_table_of_an_older_install_is_no_answer(store: tuple[Database, V
     assert len(await vault.rows(OWNER.cluster_id)) == 1, "the store itself works"
 
 
+async def test_odd_rows_of_the_platform_harm_nobody(store: tuple[Database, Vault], url: str) -> None:
+    database, vault = store
+    row = await make(vault)
+    await use(database, datasets, row.id, ("a", NOON), ("b", None), ("c", None))
+    schema = "honeyframe." if url.startswith("postgresql") else ""
+    statements = [f"ALTER TABLE {schema}datasets ALTER COLUMN name DROP NOT NULL"] if schema else []
+    never, far = ("'infinity'", "'20000-01-01'") if schema else ("'nonsense'", "'never'")
+    statements += [
+        f"UPDATE {schema}datasets SET last_used_at = {never} WHERE name = 'b'",  # noqa: S608
+        f"UPDATE {schema}datasets SET last_used_at = {far} WHERE name = 'c'",  # noqa: S608
+        f"UPDATE {schema}datasets SET name = {'NULL' if schema else 7} WHERE name = 'c'",  # noqa: S608
+    ]
+    for statement_ in statements:
+        await database.write(lambda connection, statement_=statement_: connection.execute(text(statement_)))
+    counted = (await UsageCounter(database).count(OWNER.cluster_id))[row.id]
+    assert counted.datasets == 3
+    assert {(each.name, each.last_used_at) for each in counted.recent} == {
+        ("a", NOON),
+        ("b", None),
+        ("" if schema else "7", None),
+    }
+    board = UsageBoard(on=True)
+    board.take({row.id: counted})
+    UsageStatus.model_validate(board.shown(row.id, {})["usage"])
+
+
 async def plan(database: Database, cluster_id: str) -> str:
     """How the store would run the one statement."""
 
