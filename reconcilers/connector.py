@@ -60,11 +60,11 @@ class Connectors:
     """The operator's flags that a reconcile depends on, canonical."""
     secret_opt_in: bool = True
     ledger: Ledger | None = None
-    usage: UsageBoard = field(default_factory=UsageBoard)
     probed: Callable[[str, CheckResult], None] = lambda _type, _result: None
     """Told of every check: the type's name, and how it went."""
     committed: Callable[[str], None] = lambda _type: None
     """Told of every version that was made: the type's name."""
+    usage: UsageBoard = field(default_factory=UsageBoard)
     clock: Callable[[], float] = time.time
     _memories: dict[str, Memory] = field(default_factory=dict)
     _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -91,9 +91,11 @@ class Connectors:
             fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
         except TryAgain:  # the namespace is not known: the reconcile says so
             return None
+        if self.usage.differs(row.id, resource.status):
+            return None
         if not matches(row.observed, resource, secret, ca, fingerprint):
             return None
-        if self._new_token(resource, row) is not None or self.usage.differs(row.id, resource.status):
+        if self._new_token(resource, row) is not None:
             return None
         moment = self.clock()
         memory = self._memory(resource, moment)

@@ -217,6 +217,7 @@ class ConnectorTests:
             secret = await references.read_secret(self.cluster, namespace, reach.secret_ref.name)
             self._require_opt_in("Secret", namespace, reach.secret_ref.name, secret.source)
             values = pick(type_, reach.secret_ref.keys, secret.data, reach.secret_ref.name)
+            _require_own(values, reach.secret_ref.name)
         elif type_.secret_required:
             raise Stalled(
                 Reason.INVALID_CONFIG,
@@ -231,7 +232,6 @@ class ConnectorTests:
             namespace_uid=owner.namespace_uid,
             type=type_,
             config=merge(type_, block, values),
-            secrets=values,
             known_good=False,
             ca=ca,
             output_schemas=reach.output_schemas,
@@ -259,7 +259,6 @@ class ConnectorTests:
             namespace_uid=owner.namespace_uid,
             type=type_,
             config=merge(type_, version.config, version.secrets),
-            secrets=version.secrets,
             known_good=not row.forced,
             ca=version.ca,
             output_schemas=spec.output_schemas if spec else (),
@@ -285,7 +284,10 @@ class ConnectorTests:
                 )
             raise _nothing_serves(namespace, name, None)
         if row.revoked and row.secret_name is not None:
-            raise unlabelled("Secret", namespace, row.secret_name)
+            source = await self.cluster.source("Secret", namespace, row.secret_name)
+            if source is not None:
+                self._require_opt_in("Secret", namespace, row.secret_name, source)
+            raise _nothing_serves(namespace, name, None)
         if row.serving_version is None or row.revoked:
             raise _nothing_serves(namespace, name, Pending.load(row.pending))
         return row
@@ -415,6 +417,16 @@ def _seconds(text: str, default: float) -> float:
 
 def _age(resource: Resource) -> tuple[str, str]:
     return (resource.created_at, resource.name)
+
+
+def _require_own(values: Mapping[str, bytes], secret: str) -> None:
+    """Of what is not applied no version keeps a value that bullets could stand for."""
+    for name, value in values.items():
+        if not value.decode("utf-8", "replace").strip("•"):
+            raise Stalled(
+                Reason.SECRET_KEY_MISSING,
+                f"Secret {secret} holds only bullets for field {name}: a test keeps no value: write the value itself",
+            )
 
 
 def _nothing_serves(namespace: str, name: str, pending: Pending | None) -> Stalled:

@@ -72,10 +72,8 @@ class Attempt:
     type: ConnectorType[Any]
     config: ConnectorConfig = field(repr=False)
     """With the secret values merged in."""
-    secrets: Mapping[str, bytes] = field(repr=False)
-    """Everything in it that came from a Secret."""
     known_good: bool
-    """Whether these values were accepted before."""
+    """Whether its secret values were accepted there last."""
     ca: bytes | None
     output_schemas: tuple[str, ...]
     timeout: float

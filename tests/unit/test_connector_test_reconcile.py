@@ -186,7 +186,8 @@ async def test_yes(bench: Bench) -> None:
     assert {name: each["status"] for name, each in conditions(test).items()} == {"Ready": "True", "Complete": "True"}
     assert outcome.requeue_after == 600
     (attempt,) = bench.logins
-    assert (attempt.secrets, attempt.known_good, attempt.timeout) == ({"password": b"kept-one"}, True, 10.0)
+    assert attempt.config.password.get_secret_value() == "kept-one"  # type: ignore[attr-defined]
+    assert (attempt.namespace_uid, attempt.known_good, attempt.timeout) == ("namespace-uid", True, 10.0)
     ((kept,),) = [await bench.history()]
     assert (kept.id, kept.connector_id, kept.project, kept.ok, kept.latency_ms) == ("test-uid", row.id, "ns", True, 12)
 
@@ -203,7 +204,8 @@ async def test_no(bench: Bench) -> None:
     }
     assert {each["reason"] for each in found.values()} == {"AuthenticationFailed"}
     (attempt,) = bench.logins
-    assert (attempt.secrets, attempt.known_good) == ({"password": b"good-one"}, False)
+    assert attempt.config.password.get_secret_value() == "good-one"  # type: ignore[attr-defined]
+    assert not attempt.known_good
     (kept,) = await bench.history()
     assert (kept.connector_id, kept.ok, kept.error) == (None, False, "no")
 
@@ -313,8 +315,12 @@ async def test_a_connector_of_the_namespace_that_was_there_before(bench: Bench) 
 
 async def test_a_revoked_connector(bench: Bench) -> None:
     await bench.served(revoked=True)
+    bench.cluster.labelled = False
     test, _ = await bench.look(asked(connectorRef={"name": "c"}))
     assert conditions(test)["Failed"]["reason"] == "SecretNotLabelled"
+    bench.cluster.labelled = True  # it was not looked at again yet
+    test, _ = await bench.look(asked("u", "uid-2", connectorRef={"name": "c"}))
+    assert conditions(test)["Failed"]["reason"] == "ConnectorNotFound"
     assert bench.logins == []
 
 
