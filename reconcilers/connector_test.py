@@ -22,6 +22,7 @@ from honeyframe_connectors.connector_type import CheckResult, ConnectorType, Mar
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Waiting
 from honeyframe_connectors.redact import shorten
 from honeyframe_connectors.registry import Registry
+from honeyframe_connectors.secret_targets import require_allowed
 from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.rows import ConnectorRow, Owner
 from honeyframe_connectors.vault.vault import RowChanged, Vault
@@ -213,16 +214,20 @@ class ConnectorTests:
         type_ = question.type = self.registry.lookup(name)
         type_.require_driver()
         values: Mapping[str, bytes] = {}
+        targets: str | None = None
+        name_of_secret = reach.secret_ref.name if reach.secret_ref is not None else ""
         if reach.secret_ref is not None:
-            secret = await references.read_secret(self.cluster, namespace, reach.secret_ref.name)
-            self._require_opt_in("Secret", namespace, reach.secret_ref.name, secret.source)
-            values = pick(type_, reach.secret_ref.keys, secret.data, reach.secret_ref.name)
-            _require_own(values, reach.secret_ref.name)
+            secret = await references.read_secret(self.cluster, namespace, name_of_secret)
+            self._require_opt_in("Secret", namespace, name_of_secret, secret.source)
+            values, targets = pick(type_, reach.secret_ref.keys, secret.data, name_of_secret), secret.source.targets
+            _require_own(values, name_of_secret)
         elif type_.secret_required:
             raise Stalled(
                 Reason.INVALID_CONFIG,
                 f"type {name} needs a secret: name the Secret that holds it in spec.secretRef",
             )
+        config = merge(type_, block, values)
+        require_allowed(targets, type_.endpoints(config), name_of_secret)
         ca = None
         if reach.ca_ref is not None:
             content = await references.read_ca(self.cluster, namespace, reach.ca_ref)
@@ -231,7 +236,7 @@ class ConnectorTests:
         question.attempt = Attempt(
             namespace_uid=owner.namespace_uid,
             type=type_,
-            config=merge(type_, block, values),
+            config=config,
             known_good=False,
             ca=ca,
             output_schemas=reach.output_schemas,

@@ -61,6 +61,16 @@ class Verdict:
     """Of a question that was answered: COMPLETE or FAILED."""
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What people are told once, as an Event."""
+
+    type: str
+    """Normal or Warning."""
+    reason: Reason
+    message: str
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a reconcile leaves behind."""
@@ -70,6 +80,8 @@ class Outcome:
     """Seconds until this object is looked at again; None: on change only."""
     observed: Mapping[str, Any] = field(default_factory=dict)
     """What it was made from; a match after a restart costs nothing."""
+    news: Sequence[News] = ()
+    """What the status alone does not tell."""
     retry: ConnectorError | None = None
     """Try again with the queue's backoff, because of this."""
 

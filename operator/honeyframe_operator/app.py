@@ -27,6 +27,7 @@ from honeyframe_connectors.usage import UsageCounter
 from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.refusals import Refusals
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
 from honeyframe_operator.cluster import ClusterView
@@ -45,6 +46,7 @@ from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
 from reconcilers.connector_test import ConnectorTests
 from reconcilers.connector_usage import UsageBoard
+from reconcilers.logins import Logins
 from reconcilers.ports import Attempt, Resource
 
 logger = logging.getLogger(__name__)
@@ -235,7 +237,7 @@ class Operator:
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
-            self.connectors.ledger = None
+            self.connectors.unload()
 
     async def _open_vault(self) -> None:
         while self.connectors.ledger is None:
@@ -309,6 +311,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         registry=default_registry(),
         vault=vault,
         cluster=cluster,
+        logins=Logins(Refusals(database, vault)),
         targets=Targets(
             allowed=tuple(ipaddress.ip_network(cidr) for cidr in settings.allow_target),
             own=await _addresses(client.host),
@@ -336,14 +339,19 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         return resource(body) if body is not None else None
 
     async def login(attempt: Attempt) -> CheckResult:
-        result = await probe(
-            attempt.type,
-            attempt.config,
-            targets=connectors.targets,
-            ca=attempt.ca,
-            output_schemas=attempt.output_schemas,
-            timeout=attempt.timeout,
-            gate=connectors.gate,
+        async def dial() -> CheckResult:
+            return await probe(
+                attempt.type,
+                attempt.config,
+                targets=connectors.targets,
+                ca=attempt.ca,
+                output_schemas=attempt.output_schemas,
+                timeout=attempt.timeout,
+                gate=connectors.gate,
+            )
+
+        result = await connectors.logins.login(
+            attempt.namespace_uid, attempt.type, attempt.config, dial, known_good=attempt.known_good
         )
         metrics.probed(attempt.type.name, result)
         return result
