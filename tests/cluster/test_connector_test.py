@@ -251,3 +251,29 @@ async def test_a_restart(
         assert await namespace.get("ConnectorTest", "answered") == before
         assert [call for call in proxy.calls if "/connectortests/answered" in call] == []
         await asyncio.to_thread(operator.stop)
+
+
+async def test_a_secret_that_names_its_targets(
+    namespace: Namespace, operator: OperatorProcess, silent: tuple[Silent, dict[str, Any]]
+) -> None:
+    server, config = silent
+    await namespace.secret("s", password=PASSWORD)
+    annotations = {"honeyframe.io/targets": "db.example.com:5432"}
+    await namespace.patch("Secret", "s", {"metadata": {"annotations": annotations}})
+    await ask(namespace, "t", connector={"config": config, "secretRef": {"name": "s"}})
+    body = await answer(namespace, "t")
+    assert (condition(body, "Failed") or {})["reason"] == "TargetNotAllowed"
+    assert server.connections == 0
+
+
+async def test_a_wrong_password_is_tried_once_however_often_it_is_asked(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust
+) -> None:
+    await namespace.secret("s", password=f"{PASSWORD}-wrong")
+    connector = {"config": database.config, "secretRef": {"name": "s"}, "caRef": await trust(namespace)}
+    for name in ("first", "second", "third"):
+        await ask(namespace, name, connector=connector)
+        body = await answer(namespace, name)
+        assert (condition(body, "Failed") or {})["reason"] == "AuthenticationFailed"
+    steps = {each["name"]: each for each in body["status"]["result"]["steps"]}
+    assert "passed" not in steps["connect"], "nothing was dialled again"
