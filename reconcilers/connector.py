@@ -91,9 +91,7 @@ class Connectors:
             fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
         except TryAgain:  # the namespace is not known: the reconcile says so
             return None
-        if self.usage.differs(row.id, resource.status):
-            return None
-        if not matches(row.observed, resource, secret, ca, fingerprint):
+        if self.usage.differs(row.id, resource.status) or not matches(row.observed, resource, secret, ca, fingerprint):
             return None
         if self._new_token(resource, row) is not None:
             return None
