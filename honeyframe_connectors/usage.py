@@ -1,8 +1,8 @@
 """What uses each connector, counted from the platform's tables.
 
-One statement counts for all namespaces of a cluster: one statement for each of 100 namespaces took five times as long,
-for the platform's tables have no index by namespace. A dataset or tool counts where it names the connector and is of
-the connector's own org and project, so that no name is shown in another tenant's status.
+One statement counts for all namespaces of a cluster: the platform's tables have no index by namespace, and a statement
+for each would read them as often. A dataset or tool counts where it names the connector and is of the connector's own
+org and project, so that no name is shown in another tenant's status.
 
 Times are whole quarters of an hour, in the statement already: which ten are the most recent must not change with every
 use, for each change is a write to the API server.

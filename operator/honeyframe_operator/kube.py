@@ -26,8 +26,8 @@ METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 CONNECTIONS = 64
 WATCH_SECONDS = 300
-_DELETE = {"apiVersion": "v1", "kind": "DeleteOptions"}
 SILENT_SECONDS = 330
+_DELETE = {"apiVersion": "v1", "kind": "DeleteOptions"}
 
 
 class ApiError(Exception):
