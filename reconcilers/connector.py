@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
-    CREDENTIALS_LABEL,
     LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
@@ -32,12 +31,13 @@ from honeyframe_connectors.secret_targets import require_allowed
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import Vault
-from reconcilers import attempts, connector_status, restart
+from reconcilers import attempts, connector_status, references, restart
 from reconcilers.attempts import Pending
 from reconcilers.candidate import config_mac, secret_mac
 from reconcilers.checks import Checks
 from reconcilers.conditions import conditions
 from reconcilers.connector_scope import Memory, Scope, required
+from reconcilers.connector_usage import UsageBoard
 from reconcilers.digests import applied, canonical, status_digest
 from reconcilers.ledger import Ledger
 from reconcilers.logins import Logins
@@ -72,6 +72,7 @@ class Connectors:
     """Told of every check: the type's name, and how it went."""
     committed: Callable[[str], None] = lambda _type: None
     """Told of every version that was made: the type's name."""
+    usage: UsageBoard = field(default_factory=UsageBoard)
     clock: Callable[[], float] = time.time
     _rows: Rows = field(init=False)
     _checks: Checks = field(init=False)
@@ -117,7 +118,7 @@ class Connectors:
             fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
         except TryAgain:  # the namespace is not known: the reconcile says so
             return None
-        if not matches(row.observed, resource, secret, ca, fingerprint):
+        if self.usage.differs(row.id, resource.status) or not matches(row.observed, resource, secret, ca, fingerprint):
             return None
         if self._new_token(resource, row) is not None or asked(resource, row) is not None:
             return None
@@ -230,13 +231,7 @@ class Connectors:
         spec, type_ = required(scope.spec), required(scope.type)
         if spec.secret_ref is not None:
             namespace, name = scope.resource.namespace, spec.secret_ref.name
-            content = await self.cluster.content("Secret", namespace, name)
-            if content is None:
-                raise Waiting(
-                    Reason.SECRET_NOT_FOUND,
-                    f"Secret {name} is not in namespace {namespace}: create it with the label "
-                    f'{CREDENTIALS_LABEL}: "true", or correct spec.secretRef.name',
-                )
+            content = await references.read_secret(self.cluster, namespace, name)
             scope.secret = content.source
             if not self._opted_in(content.source):
                 raise unlabelled("Secret", namespace, name)
@@ -313,12 +308,7 @@ class Connectors:
 
     async def _read_ca(self, scope: Scope) -> bytes:
         ref, namespace = required(required(scope.spec).ca_ref), scope.resource.namespace
-        content = await self.cluster.content(ref.kind, namespace, ref.name)
-        if content is None:
-            raise Waiting(
-                Reason.CA_NOT_FOUND,
-                f"{ref.kind} {ref.name} is not in namespace {namespace}: create it, or correct spec.caRef",
-            )
+        content = await references.read_ca(self.cluster, namespace, ref)
         scope.ca_source = content.source
         if not self._opted_in(content.source):
             raise unlabelled(ref.kind, namespace, ref.name)
@@ -462,7 +452,16 @@ class Connectors:
         kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
         status: dict[str, Any] = {"observedGeneration": resource.generation}
         if unavailable:
-            carried = ("connectorId", "servedVersion", "type", "category", "queryable", "credentials", "health")
+            carried = (
+                "connectorId",
+                "servedVersion",
+                "type",
+                "category",
+                "queryable",
+                "credentials",
+                "health",
+                "usage",
+            )
             status |= {key: previous[key] for key in carried if key in previous}
         token = scope.token if full and not unavailable else previous.get("lastHandledReconcileAt")
         if token := token or previous.get("lastHandledReconcileAt"):
@@ -492,7 +491,7 @@ class Connectors:
         self, scope: Scope, row: ConnectorRow, pending: Pending | None, serving: int | None, threshold: int
     ) -> dict[str, Any]:
         previous = scope.resource.status
-        facts: dict[str, Any] = {"connectorId": row.id}
+        facts: dict[str, Any] = {"connectorId": row.id, **self.usage.shown(row.id, previous)}
         if serving is not None:
             facts["servedVersion"] = serving
         facts["credentials"] = connector_status.credentials(
@@ -540,6 +539,9 @@ class Connectors:
         resource, row = scope.resource, scope.row
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
+        if row is not None:
+            status.pop("usage", None)
+            status |= self.usage.shown(row.id, previous)
         named = next(iter(resource.spec.get("config") or {}), "")
         if named in self.registry:
             status |= connector_status.describe(self.registry[named])

@@ -148,7 +148,7 @@ def health(
         "latencyMs": result.latency_ms,
         "since": kept,
         "consecutiveFailures": failures,
-        "steps": [_step(step.name, step.outcome, step.message) for step in result.steps],
+        "steps": [step(each.name, each.outcome, each.message) for each in result.steps],
     }
     if error is not None:
         block["error"] = error
@@ -162,13 +162,14 @@ def describe(type_: ConnectorType[Any]) -> dict[str, Any]:
     return {"type": type_.name, "category": str(type_.category), "queryable": type_.queryable}
 
 
-def _step(name: str, outcome: StepOutcome, message: str) -> dict[str, Any]:
-    step: dict[str, Any] = {"name": name}
+def step(name: str, outcome: StepOutcome, message: str) -> dict[str, Any]:
+    """One step of a check, as a status shows it."""
+    block: dict[str, Any] = {"name": name}
     if outcome is not StepOutcome.NOT_TESTED:
-        step["passed"] = outcome is StepOutcome.PASSED
+        block["passed"] = outcome is StepOutcome.PASSED
     if message:
-        step["message"] = message
-    return step
+        block["message"] = message
+    return block
 
 
 def _moment(seconds: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType
 from honeyframe_connectors.vault.rows import Owner
 
 
@@ -60,4 +61,32 @@ class Cluster(Protocol):
 
     async def uid(self, kind: str, namespace: str, name: str) -> str | None:
         """The uid of an object of our kinds, read now; None where there is none."""
+        ...
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete an object of our kinds, if it is there and still the one with this uid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One login at a target."""
+
+    namespace_uid: str
+    type: ConnectorType[Any]
+    config: ConnectorConfig = field(repr=False)
+    """With the secret values merged in."""
+    known_good: bool
+    """Whether its secret values were accepted there last."""
+    ca: bytes | None
+    output_schemas: tuple[str, ...]
+    timeout: float
+    """Seconds."""
+
+
+class Login(Protocol):
+    """Tries a login. What goes wrong at the target is in the result; `Waiting` where it cannot be tried now."""
+
+    async def __call__(self, attempt: Attempt) -> CheckResult:
+        """Try it."""
         ...

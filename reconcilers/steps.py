@@ -57,6 +57,8 @@ class Verdict:
     message: str
     progress: ConditionType | None = None
     """RECONCILING, STALLED or None."""
+    ended: ConditionType | None = None
+    """Of a question that was answered: COMPLETE or FAILED."""
 
 
 @dataclass(frozen=True, slots=True)

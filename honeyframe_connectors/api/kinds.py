@@ -77,6 +77,10 @@ class ConditionType(StrEnum):
     """Abnormal: not there yet, and time may bring it there. Present only while True."""
     STALLED = "Stalled"
     """Abnormal: a person must act. Present only while True."""
+    COMPLETE = "Complete"
+    """A question was answered with yes. Present only while True."""
+    FAILED = "Failed"
+    """A question was answered with no, or cannot be. Present only while True."""
 
 
 class Condition(Model):

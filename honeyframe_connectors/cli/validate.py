@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from honeyframe_connectors.api.catalog_config import CatalogConfigSpec
 from honeyframe_connectors.api.connector import ConnectorSpec
+from honeyframe_connectors.api.connector_test import ConnectorTestSpec
 from honeyframe_connectors.api.kinds import API_VERSION, sentences
 from honeyframe_connectors.cli.faults import Code
 from honeyframe_connectors.cli.manifests import Files, documents
@@ -18,7 +19,7 @@ from honeyframe_connectors.registry import Registry, default_registry
 
 
 def validate(files: Files) -> None:
-    """Check Connectors and CatalogConfigs in manifests, as the operator will.
+    """Check objects of our kinds in manifests, as the operator will.
 
     The exit code is 2 if one is wrong.
 
@@ -44,7 +45,11 @@ def _faults(document: dict[str, Any], registry: Registry) -> Iterator[str]:
         if document.get("kind") == "CatalogConfig":
             CatalogConfigSpec.model_validate(spec)
             return
-        ((name, block),) = ConnectorSpec.model_validate(spec).config.items()
+        is_test = document.get("kind") == "ConnectorTest"
+        reach = ConnectorTestSpec.model_validate(spec).connector if is_test else ConnectorSpec.model_validate(spec)
+        if reach is None:
+            return
+        ((name, block),) = reach.config.items()
     except ValidationError as error:
         yield sentences(error, "spec")
         return

@@ -194,6 +194,14 @@ connector_tests = Table(
     Column("steps", Json, nullable=False),
     Column("at", Moment, nullable=False),
     Index("ix_connector_tests_connector", "connector_id", "at"),
+    Index(
+        "ix_connector_tests_not_applied",
+        "org",
+        "project",
+        "at",
+        sqlite_where=text("connector_id IS NULL"),
+        postgresql_where=text("connector_id IS NULL"),
+    ),
 )
 """What was asked by ConnectorTests and answered."""
 

@@ -7,21 +7,24 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
+from honeyframe_connectors.connector_type import CheckResult
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
-from honeyframe_connectors.probe import Gate
+from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.usage import UsageCounter
+from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.refusals import Refusals
@@ -36,16 +39,19 @@ from honeyframe_operator.metadata import Metadata, MetadataWatch, decode
 from honeyframe_operator.metrics import Metrics
 from honeyframe_operator.objects import Key, Objects, newer, resource
 from honeyframe_operator.settings import Settings
+from honeyframe_operator.usage import UsageFollower
 from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
+from reconcilers.connector_test import ConnectorTests
+from reconcilers.connector_usage import UsageBoard
 from reconcilers.logins import Logins
-from reconcilers.ports import Resource
+from reconcilers.ports import Attempt, Resource
 
 logger = logging.getLogger(__name__)
 
-KINDS = (connector.KIND, catalog_config.KIND)
+KINDS = (connector.KIND, catalog_config.KIND, connector_test.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
 STUCK_SECONDS = 180.0
@@ -74,6 +80,7 @@ class Operator:
     controller: Controller
     leader: Leader
     metrics: Metrics
+    usage: UsageFollower
     health: Health = field(default_factory=Health)
     _metadata_watches: list[MetadataWatch] = field(default_factory=list)
 
@@ -226,6 +233,7 @@ class Operator:
                 self.controller.look_at_all()
                 if self.connectors.ledger is None:
                     group.create_task(self._open_vault())
+                group.create_task(self.usage.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
@@ -249,6 +257,7 @@ class Operator:
         else:
             self.health.vault = ""
             self.metrics.vault_open.set(1)
+            await self.usage.count()
 
     # --- probes ----------------------------------------------------------------------------------------------------
 
@@ -279,14 +288,13 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
-        vault = Vault(database, keyring)
-        yield await _wire(settings, client, vault, Orgs(database), Refusals(database, vault))
+        yield await _wire(settings, client, Vault(database, keyring), database)
     finally:
         await client.close()
         await database.close()
 
 
-async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs, refusals: Refusals) -> Operator:
+async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: Database) -> Operator:
     cluster = ClusterView(
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
@@ -303,7 +311,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         registry=default_registry(),
         vault=vault,
         cluster=cluster,
-        logins=Logins(refusals),
+        logins=Logins(Refusals(database, vault)),
         targets=Targets(
             allowed=tuple(ipaddress.ip_network(cidr) for cidr in settings.allow_target),
             own=await _addresses(client.host),
@@ -312,16 +320,55 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         fence=leader.fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
+        usage=UsageBoard(on=settings.usage_interval > 0),
         probed=metrics.probed,
         committed=metrics.committed,
     )
 
-    def rivals(org: str) -> list[Resource]:
-        kind = catalog_config.KIND.kind
-        found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
-        return [each for each in found if each.spec.get("org") == org]
+    def seen(kind: str) -> Iterator[Resource]:
+        return (resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None)
 
-    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=leader.fence, rivals=rivals)
+    def rivals(org: str) -> list[Resource]:
+        return [each for each in seen(catalog_config.KIND.kind) if each.spec.get("org") == org]
+
+    def peers(namespace: str) -> list[Resource]:
+        return [each for each in seen(connector_test.KIND.kind) if each.namespace == namespace]
+
+    def seen_connector(namespace: str, name: str) -> Resource | None:
+        body = objects.get((connector.KIND.kind, namespace, name))
+        return resource(body) if body is not None else None
+
+    async def login(attempt: Attempt) -> CheckResult:
+        async def dial() -> CheckResult:
+            return await probe(
+                attempt.type,
+                attempt.config,
+                targets=connectors.targets,
+                ca=attempt.ca,
+                output_schemas=attempt.output_schemas,
+                timeout=attempt.timeout,
+                gate=connectors.gate,
+            )
+
+        result = await connectors.logins.login(
+            attempt.namespace_uid, attempt.type, attempt.config, dial, known_good=attempt.known_good
+        )
+        metrics.probed(attempt.type.name, result)
+        return result
+
+    catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=leader.fence, rivals=rivals)
+    connector_tests = ConnectorTests(
+        registry=connectors.registry,
+        vault=vault,
+        answers=Answers(database),
+        cluster=cluster,
+        login=login,
+        fence=leader.fence,
+        ledger=lambda: connectors.ledger,
+        connector=seen_connector,
+        peers=peers,
+        secret_opt_in=settings.secret_opt_in,
+    )
     controller = Controller(
         client=client,
         objects=objects,
@@ -329,6 +376,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         bindings={
             connector.KIND.kind: ConnectorBinding(connectors, cluster),
             catalog_config.KIND.kind: catalog_configs,
+            connector_test.KIND.kind: connector_tests,
         },
         leader=leader,
         metrics=metrics,
@@ -336,7 +384,15 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         identity=settings.name,
         scopes=tuple(settings.watch_namespaces) or ("",),
     )
-    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics)
+    usage = UsageFollower(
+        counter=UsageCounter(database),
+        board=connectors.usage,
+        controller=controller,
+        metrics=metrics,
+        cluster_id=cluster.cluster_id,
+        interval=settings.usage_interval,
+    )
+    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics, usage)
 
 
 async def serve(settings: Settings) -> None:

@@ -16,6 +16,7 @@ _COLLECTIONS = {
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "Connector": f"/apis/{API_VERSION}/namespaces/{{namespace}}/connectors",
     "CatalogConfig": f"/apis/{API_VERSION}/namespaces/{{namespace}}/catalogconfigs",
+    "ConnectorTest": f"/apis/{API_VERSION}/namespaces/{{namespace}}/connectortests",
 }
 
 
@@ -78,6 +79,16 @@ class ClusterView:
         """The uid of an object of our kinds, read now; None where there is none."""
         body = await self._get(kind, namespace, name, accept=METADATA)
         return body["metadata"]["uid"] if body else None
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete an object of our kinds, if it is there and still the one with this uid."""
+        try:
+            await self.client.delete(f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}", uid=uid)
+        except ApiError as error:
+            if error.status not in (404, 409):  # HTTP 404: it is gone; 409: another one has its name
+                raise waiting(error) from None
+        except UNANSWERED as error:
+            raise waiting(error) from None
 
     async def _get(self, kind: str, namespace: str, name: str, accept: str | None = None) -> dict[str, Any] | None:
         path = f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}"

@@ -28,7 +28,7 @@ from reconcilers.steps import News, Outcome, Report, Verdict
 logger = logging.getLogger(__name__)
 
 WORKERS = 32
-_FREE_TEXT = ("conditions", "health", "credentials")
+_FREE_TEXT = ("conditions", "health", "credentials", "result")
 """The parts of a status that hold sentences."""
 SLOW_SECONDS = 1.0
 """A first reconcile that takes longer says that it is running."""

@@ -53,6 +53,9 @@ class Metrics:
             registry=self.registry,
         )
         self.versions = Counter("honeyframe_versions", "Versions that were made.", ("type",), registry=self.registry)
+        self.usage_counts = Counter(
+            "honeyframe_usage_counts", "Counts of what uses the Connectors.", ("result",), registry=self.registry
+        )
         self.leading = Gauge("honeyframe_leading", "Whether this process holds the Lease.", registry=self.registry)
         self.vault_open = Gauge("honeyframe_vault_open", "Whether the vault is open.", registry=self.registry)
 

@@ -16,7 +16,7 @@ Names = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Makes Honeyframe's Connectors and CatalogConfigs so.
+    """Makes Honeyframe's Connectors and CatalogConfigs so, and answers ConnectorTests.
 
     Each flag may be given as an environment variable instead: HONEYFRAME_ and its name in capitals, such as
     HONEYFRAME_DATABASE.
@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     )
     stale_after: float = Field(
         default=60.0, ge=1, description="Seconds that a watch may be behind a LIST before /healthz says so."
+    )
+    usage_interval: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds between two counts of the datasets and agent tools that use each Connector; 0: never, and "
+        "no status speaks of usage.",
     )
     identity: str = Field(default="", description="Name of this process in the Lease. Default: host name and a number.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")

@@ -74,6 +74,15 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_connector_tests_connector", "connector_tests", ["connector_id", "at"], schema=SCHEMA)
+    not_applied = sa.text("connector_id IS NULL")
+    op.create_index(
+        "ix_connector_tests_not_applied",
+        "connector_tests",
+        ["org", "project", "at"],
+        sqlite_where=not_applied,
+        postgresql_where=not_applied,
+        schema=SCHEMA,
+    )
     _create_what_the_platform_may_have(set(sa.inspect(op.get_bind()).get_table_names(schema)))
 
 
