@@ -29,6 +29,7 @@ from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, TryAga
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.vault.content import config_mac, secret_mac
 from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers import attempts, connector_status, restart
@@ -111,7 +112,7 @@ class Connectors:
         try:
             await self._revoke_unlabelled(scope)
             if suspended:
-                return self._suspended(scope)
+                return await self._suspended(scope)
             full = not await self._settled(scope)
             report = await run(self._full() if full else self._tick(), scope)
             if full and not report.error(Reason.VAULT_UNAVAILABLE):
@@ -165,10 +166,7 @@ class Connectors:
         """The Connector has a row of its own."""
         spec, type_, resource = _required(scope.spec), _required(scope.type), scope.resource
         if self.ledger is None:
-            raise Waiting(
-                Reason.VAULT_UNAVAILABLE,
-                "the vault is not open yet: see the operator's log and its --database and --secret-file",
-            )
+            raise self.vault.closed
         owner = scope.owner = self.cluster.owner(resource.namespace)
         row = None
         for candidate in self.ledger.of(resource.namespace, resource.name):
@@ -190,6 +188,7 @@ class Connectors:
                 )
             )
         scope.row = row
+        await self._require_open(row)
         if row.owner.org != owner.org:
             raise Stalled(
                 Reason.ORG_MISMATCH,
@@ -222,11 +221,8 @@ class Connectors:
         """Config and secret values make a whole that the type can use."""
         type_, row = _required(scope.type), _required(scope.row)
         scope.config = merge(type_, scope.declared, scope.values)
-        declared = _untuned(scope.declared, marked(type_.config, Mark.TUNING))
-        trust = hashlib.sha256(scope.ca).hexdigest() if scope.ca else None
-        scope.config_mac = self.vault.mac(row, "config", canonical([declared, trust]))
-        values = sorted((key, value.hex()) for key, value in scope.values.items())
-        scope.secret_mac = self.vault.mac(row, "secret", canonical(values))
+        scope.config_mac = config_mac(self.vault, row, type_, scope.declared, scope.ca)
+        scope.secret_mac = secret_mac(self.vault, row, scope.values)
         return "config and secret values fit the type"
 
     async def _accept(self, scope: Scope) -> str:
@@ -305,6 +301,12 @@ class Connectors:
         if type_.name not in self._drivers_found:
             type_.require_driver()
             self._drivers_found.add(type_.name)
+
+    async def _require_open(self, row: ConnectorRow) -> None:
+        """The row opens; where it does not, it is read again: it may have been mended since."""
+        if not self.vault.opens(row):
+            await self._read_again(row)
+            raise RowChanged
 
     async def _check_serving(self, scope: Scope, row: ConnectorRow, type_: ConnectorType[Any]) -> CheckResult:
         self._require_driver(type_)
@@ -491,7 +493,7 @@ class Connectors:
             unavailable_since=memory.unavailable_since,
             moment=scope.now,
         )
-        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
+        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC, ConditionType.HEALTHY)
         status: dict[str, Any] = {"observedGeneration": resource.generation}
         if unavailable:
             carried = ("connectorId", "servedVersion", "type", "category", "queryable", "credentials", "health")
@@ -565,9 +567,13 @@ class Connectors:
             moments.append(scope.now + (scope.interval or attempts.HOURLY))
         return max(0.0, min(moments) - scope.now)
 
-    def _suspended(self, scope: Scope) -> Outcome:
+    async def _suspended(self, scope: Scope) -> Outcome:
         """Nothing is checked or changed; what serves goes on."""
         resource, row = scope.resource, scope.row
+        if self.ledger is None:
+            raise self.vault.closed
+        if row is not None:
+            await self._require_open(row)
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
         named = next(iter(resource.spec.get("config") or {}), "")
@@ -585,6 +591,8 @@ class Connectors:
         elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
             judged = Verdict(ready["status"], _reason(ready), ready["message"]) if ready else _SUSPENDED
+            if judged.reason is Reason.VAULT_UNAVAILABLE and scope.serves:  # it was, and what serves is known again
+                judged = Verdict("True", Reason.SUCCEEDED, f"version {row.serving_version} serves")
         else:
             judged = _SUSPENDED
         status["conditions"] = conditions(
