@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -35,8 +35,13 @@ def keyed(key: bytes, row_id: str, purpose: str, data: bytes) -> str:
 
 def row_mac(key: bytes, row: ConnectorRow) -> str:
     """The MAC of whose a row is, its name, what serves and what is held."""
+    return place_mac(key, place(row))
+
+
+def place(row: ConnectorRow) -> list[Any]:
+    """What of a row its MAC is over."""
     owner = row.owner
-    place = [
+    return [
         row.id,
         owner.cluster_id,
         owner.namespace_uid,
@@ -46,7 +51,11 @@ def row_mac(key: bytes, row: ConnectorRow) -> str:
         row.serving_version,
         row.held or False,
     ]
-    return keyed(key, row.id, "row", orjson.dumps(place))
+
+
+def place_mac(key: bytes, placed: Sequence[Any]) -> str:
+    """The MAC of a row of which no more was read than what it is over."""
+    return keyed(key, placed[0], "row", orjson.dumps(list(placed)))
 
 
 def packed(secrets: Mapping[str, bytes]) -> bytes:

@@ -25,7 +25,7 @@ from honeyframe_connectors.errors import Stalled
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, login_refusals
-from honeyframe_connectors.vault.binding import bound, bound_version, keyed, packed, row_mac, unpacked
+from honeyframe_connectors.vault.binding import bound, bound_version, keyed, packed, place, row_mac, unpacked
 from honeyframe_connectors.vault.cipher import (
     DATA_KEY_ID,
     HEADER_BYTES,
@@ -135,11 +135,11 @@ def _rekey_one(
     type_ = _type(registry, row.type)
     new = _Keys(os.urandom(KEY_BYTES), os.urandom(KEY_BYTES))
     try:
-        old = _Keys(*open_keys(keys, row))
+        old = _Keys(*open_keys(keys, place(row), row.wrapped_keys, row.row_mac))
         made = [_resealed(row, version, type_, old, new) for version in versions]
         _require_serving(row, made)
     except DoesNotOpen as error:
-        return failure(row, error)
+        return failure(place(row), error)
     renamed = {before: after for each in made for before, after in each.renamed}
     changed = replace(row, held=_renamed(row.held, renamed))
     values = {
@@ -197,13 +197,13 @@ def _resealed(row: ConnectorRow, version: Any, type_: ConnectorType[Any] | None,
         DoesNotOpen: it does not.
     """
     tuning = marked(type_.config, Mark.TUNING) if type_ is not None else frozenset()
-    place = bound_version(row.id, version.version, version.config, tuning, version.ca)
-    if version.version == row.serving_version and place != bound_version(
+    where = bound_version(row.id, version.version, version.config, tuning, version.ca)
+    if version.version == row.serving_version and where != bound_version(
         row.id, version.version, row.config, tuning, version.ca
     ):
         raise DoesNotOpen("its config is not that of the version that serves")
     try:
-        data = unseal(old.data, version.secrets_enc, place)
+        data = unseal(old.data, version.secrets_enc, where)
     except DoesNotOpen as error:
         raise DoesNotOpen(f"version {version.version}: {error}") from None
     values, ca = unpacked(data), version.ca.encode() if version.ca is not None else None
@@ -219,7 +219,7 @@ def _resealed(row: ConnectorRow, version: Any, type_: ConnectorType[Any] | None,
     before, after = macs(old), macs(new)
     return _Resealed(
         version.version,
-        seal(new.data, DATA_KEY_ID, data, place),
+        seal(new.data, DATA_KEY_ID, data, where),
         after[0] if version.secret_mac is not None else None,
         tuple(zip(before, after, strict=True)),
     )

@@ -7,7 +7,7 @@ written is a compare-and-set on the old wrap, so that of two who give the row ot
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,9 @@ from sqlalchemy import Connection, LargeBinary, bindparam, func, select, update
 
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import data_connectors, install
-from honeyframe_connectors.vault.binding import bound, row_mac
+from honeyframe_connectors.vault.binding import bound, place_mac
 from honeyframe_connectors.vault.cipher import KEY_BYTES, KEY_ID_BYTES, MAGIC, DoesNotOpen
 from honeyframe_connectors.vault.keyring import WrappingKeys
-from honeyframe_connectors.vault.rows import ConnectorRow, connector_row
 
 BATCH = 256
 """Rows in one transaction: an operator's own write waits for one batch at most, some tens of milliseconds."""
@@ -31,7 +30,19 @@ _KEY_ID = func.substr(data_connectors.c.wrapped_keys, len(MAGIC) + 1, KEY_ID_BYT
 _UNDER_ANOTHER = (_VAULTED, _KEY_ID.is_distinct_from(bindparam("active", type_=LargeBinary)))
 _COUNT = select(func.count()).select_from(data_connectors).where(*_UNDER_ANOTHER)
 _NEXT = (
-    select(data_connectors)
+    # No more than is needed: a row's JSON costs more to read than its keys to wrap.
+    select(
+        data_connectors.c.id,
+        func.coalesce(data_connectors.c.cluster_id, ""),
+        func.coalesce(data_connectors.c.namespace_uid, ""),
+        data_connectors.c.org,
+        data_connectors.c.project,
+        data_connectors.c.name,
+        data_connectors.c.serving_version,
+        data_connectors.c.held,
+        data_connectors.c.wrapped_keys,
+        func.coalesce(data_connectors.c.row_mac, ""),
+    )
     .where(*_UNDER_ANOTHER, data_connectors.c.id > bindparam("after"))
     .order_by(data_connectors.c.id)
     .limit(BATCH)
@@ -127,36 +138,38 @@ async def forget_older(database: Database, keys: WrappingKeys) -> list[str]:
     return await database.write(forget)
 
 
-def open_keys(keys: WrappingKeys, row: ConnectorRow) -> tuple[bytes, bytes]:
-    """A row's data key and MAC key.
+def open_keys(keys: WrappingKeys, placed: Sequence[Any], wrapped: bytes, mac: str) -> tuple[bytes, bytes]:
+    """A row's data key and MAC key; `placed` is what its MAC is over.
 
     Raises:
         DoesNotOpen: its key is not given, or the row was changed by hand.
     """
-    both = keys.unwrap(row.wrapped_keys, bound(row.id, "keys"))
+    both = keys.unwrap(wrapped, bound(placed[0], "keys"))
     data_key, mac_key = both[:KEY_BYTES], both[KEY_BYTES:]
-    if not hmac.compare_digest(row.row_mac, row_mac(mac_key, row)):
+    if not hmac.compare_digest(mac, place_mac(mac_key, placed)):
         raise DoesNotOpen("its MAC does not match")
     return data_key, mac_key
 
 
-def failure(row: ConnectorRow, error: DoesNotOpen) -> Failure:
+def failure(placed: Sequence[Any], error: DoesNotOpen) -> Failure:
     """A row that does not open, as it is told."""
-    return Failure(row.id, row.owner.project, row.name, f"it does not open: {error}")
+    row_id, _, _, _, project, name, *_ = placed
+    return Failure(row_id, project, name, f"it does not open: {error}")
 
 
 def _prepared(connection: Connection, keys: WrappingKeys, active: Mapping[str, bytes], after: str) -> _Batch:
     """The next rows, opened and wrapped, outside of any transaction that others wait for."""
     batch = _Batch()
     for found in connection.execute(_NEXT, {**active, "after": after}):
-        row = connector_row(found)
-        batch.last = row.id
+        *placed, held, was, mac = found
+        placed.append(held or False)
+        batch.last = placed[0]
         try:
-            wrapped = keys.wrap(b"".join(open_keys(keys, row)), bound(row.id, "keys"))
+            wrapped = keys.wrap(b"".join(open_keys(keys, placed, was, mac)), bound(placed[0], "keys"))
         except DoesNotOpen as error:
-            batch.failures.append(failure(row, error))
+            batch.failures.append(failure(placed, error))
         else:
-            batch.changes.append({"row_id": row.id, "was": row.wrapped_keys, "wrapped": wrapped})
+            batch.changes.append({"row_id": placed[0], "was": was, "wrapped": wrapped})
     return batch
 
 

@@ -41,7 +41,9 @@ async def test_every_row_begins_anew(url: str) -> None:
         bare = await make(vault, "bare")
         gone = await vault.update(await accept(vault, await make(vault, "gone"), SECRETS), deleted_at=NOW)
         refusal = {"namespace_uid": "n", "target": "t", "secret_mac": "m", "attempts": 1, "message": "no"}
-        await database.write(lambda c: c.execute(insert(login_refusals), {**refusal, "refused_at": NOW, "next_at": NOW}))
+        await database.write(
+            lambda c: c.execute(insert(login_refusals), {**refusal, "refused_at": NOW, "next_at": NOW})
+        )
     database = Database(url)
     await database.open()
     told = await lost(database, Keyring(NEW))
