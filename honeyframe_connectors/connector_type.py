@@ -31,6 +31,8 @@ class Mark(StrEnum):
     """Comes from the Secret only; never in `spec.config`, status, log or repr."""
     DESTINATION = "destination"
     """Where a connection goes: a kept secret value is never sent to another one."""
+    ACCOUNT = "account"
+    """Who logs in: refused logins are counted for an account at a destination."""
     TUNING = "tuning"
     """Applies at once and is no part of a version: pool sizes and the like."""
     MAPPABLE = "mappable"
@@ -178,6 +180,17 @@ class ConnectorType(abc.ABC, Generic[C]):
             Unanswered: no answer that counts.
             Stalled: the address is not allowed (`TargetNotAllowed`) or the config cannot be used.
         """
+
+    def endpoints(self, config: C) -> tuple[tuple[str, int], ...]:  # noqa: ARG002 - for those that know theirs
+        """Host and port of everything that is dialled, as it is declared; what `honeyframe.io/targets` is held against.
+
+        A type that does not say is refused where a Secret names its targets.
+        """
+        return ()
+
+    def strictness(self, config: C, ca: bytes | None) -> int:  # noqa: ARG002 - for those whose fields decide it
+        """How much of the server's identity is verified: a kept secret value never goes where it is less."""
+        return 0
 
     def require_driver(self) -> None:
         """Make sure that the driver is there.

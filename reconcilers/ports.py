@@ -29,6 +29,10 @@ class Source:
     resource_version: str
     labelled: bool
     """Whether it opts in; a ConfigMap always does."""
+    targets: str | None = None
+    """Where its values may go, as its annotation says; None: it says nothing."""
+    reason: str = ""
+    """Why its values changed, as its annotation says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,16 @@ class Verdict:
     """RECONCILING, STALLED or None."""
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What people are told once, as an Event."""
+
+    type: str
+    """Normal or Warning."""
+    reason: Reason
+    message: str
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a reconcile leaves behind."""
@@ -68,6 +78,8 @@ class Outcome:
     """Seconds until this object is looked at again; None: on change only."""
     observed: Mapping[str, Any] = field(default_factory=dict)
     """What it was made from; a match after a restart costs nothing."""
+    news: Sequence[News] = ()
+    """What the status alone does not tell."""
     retry: ConnectorError | None = None
     """Try again with the queue's backoff, because of this."""
 

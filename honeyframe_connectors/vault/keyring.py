@@ -1,6 +1,7 @@
 """The wrapping keys: derived from the platform's secret, an active one, and older ones that open what they sealed."""
 
 import base64
+import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,11 +52,12 @@ class Keyring:
 
 
 class _WrappingKey:
-    __slots__ = ("id", "key")
+    __slots__ = ("id", "key", "refusals")
 
     def __init__(self, secret: bytes, install_id: str) -> None:
         self.key = _derive(secret, f"honeyframe vault wrapping key 1 {install_id}", KEY_BYTES)
         self.id = _derive(secret, f"honeyframe vault key id 1 {install_id}", KEY_ID_BYTES)
+        self.refusals = _derive(secret, f"honeyframe login refusals 1 {install_id}", KEY_BYTES)
 
 
 class WrappingKeys:
@@ -81,6 +83,13 @@ class WrappingKeys:
     def wrap(self, plaintext: bytes, bound_to: bytes) -> bytes:
         """Seal with the active key."""
         return seal(self._active.key, self._active.id, plaintext, bound_to)
+
+    def refusal_mac(self, data: bytes) -> str:
+        """A MAC of a destination or of secret values, in hexadecimal: the same for all Connectors of an install.
+
+        Under the active key only: where it is exchanged, what was refused is tried once more.
+        """
+        return hmac.new(self._active.refusals, data, "sha256").hexdigest()
 
     def unwrap(self, blob: bytes, bound_to: bytes) -> bytes:
         """Open with the key that the blob names.

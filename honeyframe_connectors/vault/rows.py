@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+TestStatus = Literal["passed", "skipped", "failed", "rollback"]
+"""How a version's test went: passed, cannot be tested, let in by force, or passed and brought back."""
 
 UNKNOWN_MAC = "unknown"
 """Stands for the MAC of values that were not at hand when a row got new keys. As a content it is none that there is; as
@@ -83,7 +86,7 @@ class VersionInfo:
 
     number: int
     at: datetime
-    test_status: str
+    test_status: TestStatus
     reason: str
     restored_from: int | None
     secret_mac: str | None

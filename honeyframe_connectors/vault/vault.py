@@ -6,15 +6,17 @@ Every write is a compare-and-set on the row's random revision, in one transactio
 """
 
 import hmac
+import itertools
 import logging
 import os
 import secrets as random_tokens
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.kinds import now
@@ -30,12 +32,15 @@ from honeyframe_connectors.vault.binding import unpacked as _unpacked
 from honeyframe_connectors.vault.cipher import DATA_KEY_ID as _DATA_KEY_ID
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
-from honeyframe_connectors.vault.rows import ConnectorRow, Owner, Version, VersionInfo
+from honeyframe_connectors.vault.rows import ConnectorRow, Owner, TestStatus, Version, VersionInfo
 from honeyframe_connectors.vault.rows import connector_row as _row
 
 logger = logging.getLogger(__name__)
 
 OPERATOR = "operator"
+
+_SHOWN_COLUMNS = ("version", "created_at", "test_status", "reason", "restored_from", "secret_mac")
+"""What of a version is no secret: its blob is never read to show it."""
 
 _ROWS = select(data_connectors).where(
     data_connectors.c.managed_by == OPERATOR, data_connectors.c.cluster_id == bindparam("cluster")
@@ -51,10 +56,21 @@ _VERSION = select(connector_secret_history).where(
     connector_secret_history.c.connector_id == bindparam("row_id"),
     connector_secret_history.c.version == bindparam("number"),
 )
+_SHOWN = [connector_secret_history.c[name] for name in _SHOWN_COLUMNS]
 _HISTORY = (
-    select(connector_secret_history)
+    select(*_SHOWN)
     .where(connector_secret_history.c.connector_id == bindparam("row_id"))
     .order_by(connector_secret_history.c.version.desc())
+)
+_HISTORIES = (
+    select(connector_secret_history.c.connector_id, *_SHOWN)
+    .join(data_connectors, data_connectors.c.id == connector_secret_history.c.connector_id)
+    .where(data_connectors.c.managed_by == OPERATOR, data_connectors.c.cluster_id == bindparam("cluster"))
+    .order_by(connector_secret_history.c.connector_id, connector_secret_history.c.version.desc())
+)
+_DROP_VERSION = delete(connector_secret_history).where(
+    connector_secret_history.c.connector_id == bindparam("row_id"),
+    connector_secret_history.c.version == bindparam("number"),
 )
 _INSERT_ROW = insert(data_connectors)
 _INSERT_VERSION = insert(connector_secret_history)
@@ -67,6 +83,10 @@ class RowChanged(TryAgain):
 
     def __init__(self) -> None:
         super().__init__(Reason.PROGRESSING, "the connector's row was changed by someone else", retry_after=0.05)
+
+
+class Tampered(Waiting):
+    """A row or a version does not open: it was changed by hand, or its key is not given."""
 
 
 class Vault:
@@ -237,15 +257,18 @@ class Vault:
         secret_mac: str,
         secret_name: str | None,
         ca: bytes | None,
-        test_status: Literal["passed", "skipped"],
+        test_status: TestStatus,
         reason: str,
+        restored_from: int | None = None,
         version_floor: int = 0,
+        dropped: Sequence[int] = (),
+        at: datetime | None = None,
         **changes: Any,
     ) -> ConnectorRow:
         """Make a config and its secret values a version, and make that version serve: one transaction.
 
         `config` is clean, `tuning` names those of its fields that are no part of a version, and the number is one
-        more than the greatest of the row's and `version_floor`.
+        more than the greatest of the row's and `version_floor`. The versions that `dropped` names go with it.
 
         Raises:
             RowChanged: the row is not as it was read; nothing is written.
@@ -268,7 +291,7 @@ class Vault:
         }
         changed = replace(row, **fields, revision=random_tokens.token_hex(16))
         changed = replace(changed, row_mac=_row_mac(mac_key, changed))
-        moment = now()
+        moment = at or now()
         values = {
             **fields,
             "connection_secrets_enc": blob,
@@ -285,15 +308,26 @@ class Vault:
             "secret_mac": secret_mac,
             "test_status": test_status,
             "reason": reason,
+            "restored_from": restored_from,
             "created_at": moment,
         }
-        action = "connector.rotated" if row.serving_version is not None else "connector.accepted"
-        audit = _audit(action, row, {"version": number, "test_status": test_status})
-        await self._swap(row, values, Change(_INSERT_VERSION, version), audit)
+        detail = {"version": number, "test_status": test_status}
+        if restored_from is not None:
+            detail["restored_from"] = restored_from
+        drops = [Change(_DROP_VERSION, {"row_id": row.id, "number": each}) for each in dropped]
+        audit = _audit(_action(row, test_status), row, detail)
+        await self._swap(row, values, Change(_INSERT_VERSION, version), audit, *drops)
         return changed
 
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
-        """The version that serves, opened. `tuning` names the type's tuning fields.
+        """The version that serves, opened; as `version`."""
+        version = await self.version(row, row.serving_version or 0, tuning)
+        if version is None:
+            raise RowChanged
+        return version
+
+    async def version(self, row: ConnectorRow, number: int, tuning: frozenset[str]) -> Version | None:
+        """A version, opened; None where it is not kept. `tuning` names the type's tuning fields.
 
         Raises:
             RowChanged: the row is not as it was read.
@@ -303,31 +337,44 @@ class Vault:
         def read(connection: Connection) -> tuple[Any, Any]:
             return (
                 connection.execute(_ROW, {"row_id": row.id}).one_or_none(),
-                connection.execute(_VERSION, {"row_id": row.id, "number": row.serving_version}).one_or_none(),
+                connection.execute(_VERSION, {"row_id": row.id, "number": number}).one_or_none(),
             )
 
         current, version = await self._database.read(read)
-        if current is None or version is None or current.revision != row.revision:
+        if current is None or current.revision != row.revision:
             raise RowChanged
+        if version is None:
+            return None
         current_row = _row(current)
         self._mac_key(current_row)
+        # What serves is opened by the row's own config: who edits a host there with SQL opens nothing.
+        config = current.config if number == row.serving_version else version.config
         try:
-            bound = _bound_version(row.id, version.version, current.config, tuning, version.ca)
+            bound = _bound_version(row.id, version.version, config, tuning, version.ca)
             packed = unseal(self._keys_of(current_row)[0], version.secrets_enc, bound)
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         ca = version.ca.encode() if version.ca is not None else None
-        return Version(version.version, current.config, _unpacked(packed), ca)
+        return Version(version.version, config, _unpacked(packed), ca)
 
     async def history(self, row_id: str) -> list[VersionInfo]:
         """What may be shown of each version, newest first."""
         found = await self._database.read(lambda connection: connection.execute(_HISTORY, {"row_id": row_id}).all())
-        return [
-            VersionInfo(
-                each.version, each.created_at, each.test_status, each.reason, each.restored_from, each.secret_mac
-            )
-            for each in found
-        ]
+        return [_version_info(each) for each in found]
+
+    async def histories(self, cluster_id: str) -> dict[str, tuple[VersionInfo, ...]]:
+        """The same of every row of a cluster, by the row's id.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the store cannot be used.
+        """
+        found = await self._database.read(
+            lambda connection: connection.execute(_HISTORIES, {"cluster": cluster_id}).all()
+        )
+        return {
+            row_id: tuple(map(_version_info, versions))
+            for row_id, versions in itertools.groupby(found, key=lambda each: each.connector_id)
+        }
 
     def opens(self, row: ConnectorRow) -> bool:
         """Whether a row's keys can be used."""
@@ -344,6 +391,10 @@ class Vault:
             Waiting: `VaultUnavailable`, the row does not open.
         """
         return keyed(self._mac_key(row), row.id, purpose, data)
+
+    def refusal_mac(self, data: bytes) -> str:
+        """A MAC that is the same for all connectors of an install; see `WrappingKeys.refusal_mac`."""
+        return self.wrapping.refusal_mac(data)
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -433,6 +484,16 @@ class Vault:
         return _row(found) if found is not None else None
 
 
+def _version_info(found: Any) -> VersionInfo:
+    return VersionInfo(*(getattr(found, name) for name in _SHOWN_COLUMNS))
+
+
+def _action(row: ConnectorRow, test_status: TestStatus) -> str:
+    by_status = {"failed": "connector.forced", "rollback": "connector.rolled_back"}
+    first = "connector.rotated" if row.serving_version is not None else "connector.accepted"
+    return by_status.get(test_status, first)
+
+
 def _is_same_object(holder: ConnectorRow, row: ConnectorRow) -> bool:
     return (holder.owner, holder.object_uid, holder.type) == (row.owner, row.object_uid, row.type)
 
@@ -491,8 +552,8 @@ def _has_mac(row: ConnectorRow, key: bytes) -> bool:
     return hmac.compare_digest(row.row_mac, _row_mac(key, row))
 
 
-def _tampered(row_id: str, error: DoesNotOpen) -> Waiting:
-    return Waiting(
+def _tampered(row_id: str, error: DoesNotOpen) -> Tampered:
+    return Tampered(
         Reason.VAULT_UNAVAILABLE,
         f"connector {row_id} does not open: {error}; put the row back as it was, or give the older secret "
         "with --older-secret-files",

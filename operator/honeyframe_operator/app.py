@@ -24,6 +24,7 @@ from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.refusals import Refusals
 from honeyframe_connectors.vault.rewrap import rewrap
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
@@ -40,6 +41,7 @@ from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
+from reconcilers.logins import Logins
 from reconcilers.ports import Resource
 
 logger = logging.getLogger(__name__)
@@ -229,7 +231,7 @@ class Operator:
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
-            self.connectors.ledger = None
+            self.connectors.unload()
 
     async def _keep_vault(self) -> None:
         """Open it, if that is still to do; then wrap anew what older secrets hold. Nothing waits for the latter."""
@@ -297,13 +299,14 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
-        yield await _wire(settings, client, Vault(database, keyring), Orgs(database))
+        vault = Vault(database, keyring)
+        yield await _wire(settings, client, vault, Orgs(database), Refusals(database, vault))
     finally:
         await client.close()
         await database.close()
 
 
-async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs) -> Operator:
+async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs, refusals: Refusals) -> Operator:
     cluster = ClusterView(
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
@@ -320,6 +323,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         registry=default_registry(),
         vault=vault,
         cluster=cluster,
+        logins=Logins(refusals),
         targets=Targets(
             allowed=tuple(ipaddress.ip_network(cidr) for cidr in settings.allow_target),
             own=await _addresses(client.host),
