@@ -45,7 +45,7 @@ class HowTo:
         for _ in range(count):
             command = self.left.pop(0)
             result = subprocess.run(
-                ["bash", "-c", command], cwd=self.directory, env=env, input=typed, capture_output=True, text=True,
+                ["/bin/sh", "-c", command], cwd=self.directory, env=env, input=typed, capture_output=True, text=True,
                 check=False, timeout=120,
             )  # fmt: skip
             assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
