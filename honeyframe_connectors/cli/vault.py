@@ -157,7 +157,7 @@ def reset(
     else:
         print(f"{len(gone) - len(left)} connectors begin anew; the operator checks each with its live Secret")
         for each in gone:
-            print(f"  {each.project}/{each.name}  {each.versions} versions {_fate(each)}")
+            print(f"  {each.project}/{each.name}  {_fate(each)}")
     if left:
         raise typer.Exit(FAILED)
 
@@ -175,8 +175,8 @@ def _confirm(gone: Sequence[resetting.Lost]) -> None:
 
 def _fate(lost: resetting.Lost) -> str:
     if not lost.rebuilt:
-        return "cannot be opened, and no Secret brings them back: the platform keeps this row"
-    return "are gone" + ("; what a rollback held back is tried now" if lost.held else "")
+        return "left as it is: the platform keeps it, and no Secret brings it back"
+    return f"versions gone: {lost.versions}" + ("; what a rollback held back is tried now" if lost.held else "")
 
 
 def _secret(exposed: rekeying.Exposed) -> str:

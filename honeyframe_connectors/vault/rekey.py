@@ -5,8 +5,8 @@ connector at a time, in one transaction: an operator that is at work meets the o
 
 No credential is rotated by it and nothing comes in by it. A MAC is made anew from the values that it is of, where a
 version holds them. Of values that no version holds (refused ones, those that a rollback holds back) there is nothing
-but the MAC, so `UNKNOWN_MAC` takes its place: a pending content is tried once more, as one that was not refused
-before; what is held stays held, by whatever the Secret shows.
+but the MAC, so `UNKNOWN_MAC` takes its place: a pending content is tried anew, as one that was not refused before; what
+is held stays held, by whatever the Secret shows.
 """
 
 import os
@@ -115,7 +115,7 @@ async def rekey(
             done += outcome
         progress(number, len(ids))
     if not failures:
-        # Their MACs are under the platform's secret itself. What was refused is tried once more, as after an exchange.
+        # Their MACs are under the platform's secret itself. What was refused is tried anew, as after an exchange.
         stale = delete(login_refusals).where(login_refusals.c.refused_at < started)
         await database.write(lambda connection: connection.execute(stale))
     return Rekeyed(done, tuple(failures), tuple(await database.read(_exposed)))

@@ -122,6 +122,6 @@ async def test_recover_from_a_lost_key(
         restart(operator, tmp_path / "next")
         body = await namespace.ready("c", "False", "VaultUnavailable")
         assert "sealed with another secret than the one that is given" in json.dumps(body["status"])
-        assert "default/c  1 versions are gone" in how_to.next(typed="y\n")
+        assert "default/c  versions gone: 1" in how_to.next(typed="y\n")
         how_to.next()
     assert (await namespace.get("Connector", "c"))["status"]["servedVersion"] == 2

@@ -129,7 +129,7 @@ def test_reset_asks_and_names_what_is_gone(pod: Pod) -> None:
     assert (code, "3 versions" in err, "nothing was changed" in err) == (2, True, True)
     assert pod.run("rewrap")[0] == 1, "it was not changed"
     code, out, _ = pod.run("reset", "--from-secrets", typed="y\n")
-    assert (code, "3 connectors begin anew" in out, "analytics/a  1 versions are gone" in out) == (0, True, True)
+    assert (code, "3 connectors begin anew" in out, "analytics/a  versions gone: 1" in out) == (0, True, True)
     assert pod.run("rewrap")[0] == 0
 
 

@@ -114,6 +114,14 @@ async def test_an_operator_that_is_at_work_loses_no_write(url: str) -> None:
             assert (await vault.serving(fresh, TUNING)).secrets == {"password": b"4"}
 
 
+async def test_two_at_once_do_each_row_once(url: str) -> None:
+    await fill(url, 12)
+    async with opened(url, Keyring(NEW, [OLD])) as (one, vault), opened(url, Keyring(NEW, [OLD])) as (other, _):
+        results = await asyncio.gather(rewrap(one, vault.wrapping), rewrap(other, vault.wrapping))
+        assert sum(result.done for result in results) == 12
+        assert (await rewrap(one, vault.wrapping)).left == 0
+
+
 async def test_keys_that_another_process_gave_meanwhile_stay(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = await fill(url, 1)
     async with opened(url, Keyring(NEW, [OLD])) as (database, vault):
