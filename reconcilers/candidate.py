@@ -1,15 +1,12 @@
 """A content that may come to serve, and where its secret values may go."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from honeyframe_connectors.connector_type import ConnectorConfig, ConnectorType, Mark, destination, marked, merge
 from honeyframe_connectors.errors import Reason, Stalled
-from honeyframe_connectors.vault.rows import ConnectorRow, Version
-from honeyframe_connectors.vault.vault import Vault
-from reconcilers.digests import canonical
+from honeyframe_connectors.vault.rows import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +61,3 @@ def _target_changed(kept: Version, what: str) -> Stalled:
         f"{what} from where the kept secret values (version {kept.number}) were accepted, and a value that the Secret "
         "does not hold is never sent elsewhere: write the values into the Secret first, or put the config back",
     )
-
-
-def config_mac(
-    vault: Vault, row: ConnectorRow, type_: ConnectorType[Any], declared: Mapping[str, Any], ca: bytes | None
-) -> str:
-    """A keyed MAC of a declared config without its tuning fields, and of the CA's content."""
-    tuning = marked(type_.config, Mark.TUNING)
-    untuned = {name: value for name, value in declared.items() if name not in tuning}
-    return vault.mac(row, "config", canonical([untuned, hashlib.sha256(ca).hexdigest() if ca else None]))
-
-
-def secret_mac(vault: Vault, row: ConnectorRow, values: Mapping[str, bytes]) -> str:
-    """A keyed MAC of secret values, with everything else that came from the Secret."""
-    return vault.mac(row, "secret", canonical(sorted((name, value.hex()) for name, value in values.items())))
-
-
-def held_mac(vault: Vault, row: ConnectorRow, type_: ConnectorType[Any], values: Mapping[str, bytes]) -> str:
-    """A keyed MAC of the values that a rollback holds back.
-
-    Of secret fields alone, where there are any: no other account or key beside them lets the same values in.
-    """
-    secret = marked(type_.config, Mark.SECRET)
-    found = {name: value.hex() for name, value in values.items() if name in secret}
-    every = {name: value.hex() for name, value in values.items()}
-    return vault.mac(row, "held", canonical(sorted((found or every).items())))

@@ -29,11 +29,11 @@ from honeyframe_connectors.probe import Gate
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.secret_targets import require_allowed
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.vault.content import config_mac, secret_mac
 from honeyframe_connectors.vault.rows import ConnectorRow
-from honeyframe_connectors.vault.vault import Vault
+from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers import attempts, connector_status, references, restart
 from reconcilers.attempts import Pending
-from reconcilers.candidate import config_mac, secret_mac
 from reconcilers.checks import Checks
 from reconcilers.conditions import conditions
 from reconcilers.connector_scope import Memory, Scope, required
@@ -141,11 +141,11 @@ class Connectors:
         suspended = resource.spec.get("suspend") is True
         report, full = Report(), not suspended
         try:
-            if suspended and self.ledger is not None:
+            if suspended:
                 await self.gone(resource.namespace, resource.name, resource.uid)
             await self._revoke(scope)
             if suspended:
-                return self._suspended(scope)
+                return await self._suspended(scope)
             full = not await self._settled(scope)
             report = await run(self._full() if full else self._tick(), scope)
             if full and not report.error(Reason.VAULT_UNAVAILABLE):
@@ -218,6 +218,7 @@ class Connectors:
                 )
             )
         scope.row = row
+        await self._require_open(row)
         if row.owner.org != owner.org:
             raise Stalled(
                 Reason.ORG_MISMATCH,
@@ -296,6 +297,12 @@ class Connectors:
         return (Step("check", ConditionType.HEALTHY, self._check),)
 
     # --- what the steps share ------------------------------------------------------------------------------------
+
+    async def _require_open(self, row: ConnectorRow) -> None:
+        """The row opens; where it does not, it is read again: it may have been mended since."""
+        if not self.vault.opens(row):
+            await self._rows.read_again(row)
+            raise RowChanged
 
     async def _check_serving(self, scope: Scope, row: ConnectorRow, type_: ConnectorType[Any]) -> CheckResult:
         self._checks.require_driver(type_)
@@ -449,7 +456,7 @@ class Connectors:
             unavailable_since=memory.unavailable_since,
             moment=scope.now,
         )
-        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
+        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC, ConditionType.HEALTHY)
         status: dict[str, Any] = {"observedGeneration": resource.generation}
         if unavailable:
             carried = (
@@ -534,9 +541,11 @@ class Connectors:
             moments.append(scope.now + (scope.interval or attempts.HOURLY))
         return max(0.0, min(moments) - scope.now)
 
-    def _suspended(self, scope: Scope) -> Outcome:
+    async def _suspended(self, scope: Scope) -> Outcome:
         """Nothing is checked or changed; what serves goes on."""
         resource, row = scope.resource, scope.row
+        if row is not None:
+            await self._require_open(row)
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
         if row is not None:
@@ -558,6 +567,8 @@ class Connectors:
         elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
             judged = Verdict(ready["status"], _reason(ready), ready["message"]) if ready else _SUSPENDED
+            if judged.reason is Reason.VAULT_UNAVAILABLE and scope.serves:  # it was, and what serves is known again
+                judged = Verdict("True", Reason.SUCCEEDED, f"version {row.serving_version} serves")
         else:
             judged = _SUSPENDED
         status["conditions"] = conditions(

@@ -7,9 +7,10 @@ from typing import Any
 from honeyframe_connectors.api.kinds import LONGEST_TOKEN, ROLLBACK_ANNOTATION, parse_timestamp
 from honeyframe_connectors.errors import Reason, Stalled
 from honeyframe_connectors.registry import Registry
+from honeyframe_connectors.vault.content import held_mac, secret_mac
 from honeyframe_connectors.vault.rows import ConnectorRow, Version
 from honeyframe_connectors.vault.vault import Tampered
-from reconcilers.candidate import Candidate, held_mac, secret_mac
+from reconcilers.candidate import Candidate
 from reconcilers.connector_scope import RollbackToken, Scope, required
 from reconcilers.ports import Resource
 from reconcilers.rotation import Rotation

@@ -8,9 +8,10 @@ from honeyframe_connectors.api.kinds import FORCE_ANNOTATION
 from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Waiting
 from honeyframe_connectors.secret_targets import require_allowed
-from honeyframe_connectors.vault.rows import ConnectorRow, TestStatus, Version
+from honeyframe_connectors.vault.content import held_mac
+from honeyframe_connectors.vault.rows import UNKNOWN_MAC, ConnectorRow, TestStatus, Version
 from reconcilers.attempts import Pending
-from reconcilers.candidate import Candidate, held_mac
+from reconcilers.candidate import Candidate
 from reconcilers.checks import Checks
 from reconcilers.connector_scope import Scope, required
 from reconcilers.ports import Resource
@@ -111,10 +112,14 @@ class Rotation:
 
     async def _let_go_of_what_is_held(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
         """A hold ends when the Secret shows other values, and by nothing else."""
-        if row.held is None or row.held == held_mac(self.rows.vault, row, required(scope.type), scope.values):
+        if row.held is None:
             return row
-        scope.row = await self.rows.update(row, held=None, audit="connector.let_go")
-        return scope.row
+        shown = held_mac(self.rows.vault, row, required(scope.type), scope.values)
+        if row.held == UNKNOWN_MAC and scope.secret_mac != row.secret_mac:
+            scope.row = await self.rows.update(row, held=shown)
+        elif row.held != shown:
+            scope.row = await self.rows.update(row, held=None, audit="connector.let_go")
+        return required(scope.row)
 
     def _require_allowed(self, scope: Scope, candidate: Candidate, config: ConnectorConfig) -> None:
         endpoints = candidate.type.endpoints(config)

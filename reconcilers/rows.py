@@ -6,7 +6,7 @@ from typing import Any
 
 from honeyframe_connectors.api.kinds import now
 from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
-from honeyframe_connectors.errors import ConnectorError, Reason, Waiting
+from honeyframe_connectors.errors import ConnectorError
 from honeyframe_connectors.vault.rows import ConnectorRow, TestStatus, Version, VersionInfo
 from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers.candidate import Candidate
@@ -39,10 +39,7 @@ class Rows:
             Waiting: `VaultUnavailable`, they were not read yet.
         """
         if self.ledger is None:
-            raise Waiting(
-                Reason.VAULT_UNAVAILABLE,
-                "the vault is not open yet: see the operator's log and its --database and --secret-file",
-            )
+            raise self.vault.closed
         return self.ledger
 
     async def update(self, row: ConnectorRow, **changes: Any) -> ConnectorRow:

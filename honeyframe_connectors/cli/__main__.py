@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from honeyframe_connectors.cli import vault
 from honeyframe_connectors.cli.faults import EXIT_CODES, speaking
 from honeyframe_connectors.cli.history import history, rollback
 from honeyframe_connectors.cli.rotate import rotate
@@ -26,6 +27,7 @@ _PANELS = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel, epilog=EXIT_CODES)(speaking(_command))
+app.add_typer(vault.app, name="vault", rich_help_panel="In the operator's pod")
 
 
 def main() -> None:

@@ -101,6 +101,7 @@ data_connectors = Table(
     Column("handled_rollback_at", String(64)),
     Column("deletion_policy", String(16), nullable=False, server_default=text("'Delete'")),
     Column("purge_at", Moment),
+    Column("rekeyed_at", Moment),
     Column("revision", String(32), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),

@@ -28,6 +28,7 @@ from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.refusals import Refusals
+from honeyframe_connectors.vault.rewrap import rewrap
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
 from honeyframe_operator.cluster import ClusterView
@@ -54,6 +55,8 @@ logger = logging.getLogger(__name__)
 KINDS = (connector.KIND, catalog_config.KIND, connector_test.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
+REWRAP_SECONDS = 60.0
+"""Until what could not be wrapped anew is tried again."""
 STUCK_SECONDS = 180.0
 """A queue in which nothing moves for longer than this is broken."""
 
@@ -231,13 +234,30 @@ class Operator:
                 group.create_task(self.controller.work())
                 await asyncio.sleep(0)
                 self.controller.look_at_all()
-                if self.connectors.ledger is None:
-                    group.create_task(self._open_vault())
+                group.create_task(self._keep_vault())
                 group.create_task(self.usage.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
             self.connectors.unload()
+
+    async def _keep_vault(self) -> None:
+        """Open it, if that is still to do; then wrap anew what older secrets hold. Nothing waits for the latter."""
+        if self.connectors.ledger is None:
+            await self._open_vault()
+        while True:
+            try:
+                result = await rewrap(self.vault.database, self.vault.wrapping)
+            except Waiting as error:
+                logger.warning("the vault: keys under older secrets could not be wrapped anew: %s", error.message)
+            else:
+                for each in result.failures:
+                    logger.error("the vault: %s/%s (%s): %s", each.project, each.name, each.connector_id, each.error)
+                if result.done:
+                    logger.info("the vault: the keys of %d connectors are under the newest secret now", result.done)
+                if result.left == len(result.failures):
+                    return
+            await asyncio.sleep(REWRAP_SECONDS)
 
     async def _open_vault(self) -> None:
         while self.connectors.ledger is None:
@@ -284,7 +304,7 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     Raises:
         ConnectorError: the secret cannot be used.
     """
-    keyring = Keyring(_secret(settings.secret_file), [_secret(Path(path)) for path in settings.older_secret_files])
+    keyring = Keyring.read(settings.secret_file, [Path(path) for path in settings.older_secret_files])
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
@@ -428,10 +448,3 @@ async def _addresses(host: str) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple({str(each[4][0]) for each in found})
-
-
-def _secret(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip(b"\n")
-    except OSError as error:
-        raise Stalled(Reason.INVALID_CONFIG, f"the secret's file {path} cannot be read: {error.strerror}") from None

@@ -34,8 +34,8 @@ class Settings(BaseSettings):
     )
 
     secret_file: Path = Field(
-        description="File that holds the platform's JWT secret, of at least 32 bytes: the vault's key is derived "
-        "from it."
+        description="File that holds the platform's JWT secret, or a secret of the vault's own, of at least 32 random "
+        "bytes: the vault's key is derived from it."
     )
     older_secret_files: Names = Field(
         default=[], description="Files that hold earlier secrets, comma-separated: they open what they sealed."

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("handled_rollback_at", sa.String(64)),
         sa.Column("deletion_policy", sa.String(16), nullable=False, server_default=sa.text("'Delete'")),
         sa.Column("purge_at", MOMENT),
+        sa.Column("rekeyed_at", MOMENT),
     ):
         op.add_column("data_connectors", column, schema=schema)
     op.add_column("connector_secret_history", sa.Column("secret_mac", sa.String(64)), schema=schema)
