@@ -60,7 +60,10 @@ def rewrap(
     ] = False,
     output: Format = Output.TABLE,
 ) -> None:
-    """Wrap every connector's keys under the newest secret. Rotates nothing; run again, it goes on where it was."""
+    """Wrap every connector's keys under the newest secret. Rotates nothing; run again, it goes on where it was.
+
+    Needs: the metadata store and the platform's secret, so it runs in the operator's pod.
+    """
 
     async def work(store: Database) -> tuple[rewrapping.Rewrapped, list[str]]:
         vault = Vault(store, keyring(secret_file, older_secret_files))
@@ -97,6 +100,8 @@ def rekey(
     """After a leak: other keys for every connector, all versions encrypted anew, and a list of what to rotate.
 
     Exchange the leaked secret first: the new keys are wrapped under the one in --secret-file.
+
+    Needs: the metadata store and the platform's secret, so it runs in the operator's pod.
     """
     from_ = _moment(since)
 
@@ -135,7 +140,10 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     output: Format = Output.TABLE,
 ) -> None:
-    """When the vault's secret is lost: begin anew with the one in --secret-file. What cannot be opened is gone."""
+    """When the vault's secret is lost: begin anew with the one in --secret-file. What cannot be opened is gone.
+
+    Needs: the metadata store and the platform's secret, so it runs in the operator's pod.
+    """
     if not from_secrets:
         fail(
             "reset takes every version away that the given secrets do not open, and the live Secrets bring back what "
