@@ -12,7 +12,7 @@ import logging
 import os
 import secrets as random_tokens
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,10 +20,12 @@ import orjson
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from honeyframe_connectors.api.kinds import now
+from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, now
+from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.database import Change, Database, Missed
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
+from honeyframe_connectors.vault import content
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
 from honeyframe_connectors.vault.rows import ConnectorRow, Owner, Version, VersionInfo
@@ -78,8 +80,10 @@ class Vault:
         self._keys: WrappingKeys | None = None
         self._mac_keys: dict[str, bytes] = {}
 
-    async def open(self) -> None:
+    async def open(self, first: Callable[[Connection], object] | None = None) -> None:
         """Reach the store, and have the active key admitted. Does nothing once it worked.
+
+        `first` runs in the same transaction; where it raises, nothing is kept.
 
         Raises:
             Waiting: `VaultUnavailable`: the store does not answer, or does not know the active key and no older key
@@ -91,6 +95,8 @@ class Vault:
 
         def admit(connection: Connection) -> None:
             admitted[:] = [self._admit(connection)]
+            if first is not None:
+                first(connection)
 
         # With the store's opening: before anybody writes, and with no other process making the install's row too.
         await self._database.open(admit)
@@ -144,7 +150,7 @@ class Vault:
             Stalled: `NameConflict`, somebody else has a row of this name.
             Waiting: `VaultUnavailable`.
         """
-        row_id = str(uuid.uuid4())
+        row_id = await self._database.new_row_id()
         data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
         row = ConnectorRow(
             id=row_id,
@@ -287,6 +293,61 @@ class Vault:
         await self._swap(row, values, Change(_INSERT_VERSION, version), audit)
         return changed
 
+    def take_in(
+        self,
+        found: Any,
+        type_: ConnectorType[Any] | None,
+        *,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, bytes],
+        reason: str,
+    ) -> tuple[Change, ...]:
+        """What gives a row without keys, which somebody else keeps, keys and a first version that serves.
+
+        Nothing is written: the changes belong in the transaction that read `found` and locked it, because its keeper's
+        writes change no `revision`. `config` is clean; `type_` None is a type that is not known here.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the vault is not open.
+        """
+        data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
+        row = replace(_row(found), wrapped_keys=self._wrapping.wrap(data_key + mac_key, _bound(found.id, "keys")))
+        row = replace(row, row_mac=_row_mac(mac_key, row))
+        self._mac_keys[row.id] = mac_key
+        number = row.last_version + 1
+        fields = {
+            "config": dict(config),
+            "config_mac": content.config_mac(self, row, type_, config, None),
+            "secret_mac": content.secret_mac(self, row, secrets),
+            "serving_version": number,
+            "last_version": number,
+        }
+        row = replace(row, **fields)
+        tuning = marked(type_.config, Mark.TUNING) if type_ is not None else frozenset()
+        blob = seal(data_key, _DATA_KEY_ID, _packed(secrets), _bound_version(row.id, number, config, tuning, None))
+        values = {
+            **fields,
+            "connection_secrets_enc": blob,
+            "wrapped_keys": row.wrapped_keys,
+            "row_mac": _row_mac(mac_key, row),
+            "revision": random_tokens.token_hex(16),
+        }
+        version = {
+            "connector_id": row.id,
+            "version": number,
+            "config": fields["config"],
+            "secrets_enc": blob,
+            "secret_mac": row.secret_mac,
+            "test_status": "skipped",
+            "reason": reason,
+            "created_at": now(),
+        }
+        return (
+            Change(_update(tuple(values)), {**values, "row_id": row.id, "was": row.revision}, meets=True),
+            Change(_INSERT_VERSION, version),
+            _audit("connector.taken_in", row, {"version": number}),
+        )
+
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
         """The version that serves, opened. `tuning` names the type's tuning fields.
 
@@ -416,8 +477,10 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         return RowChanged()
     if holder.id == row.id:
         return _tampered(row.id, DoesNotOpen("a version is kept whose number is above its last_version"))
+    mend = "use another metadata.name, or delete the other one"
     if not holder.owner.cluster_id:
         whose = "the platform itself keeps it"
+        mend = f'take it over with the annotation {ADOPT_ANNOTATION}: "{holder.id}", or use another metadata.name'
     elif holder.owner.cluster_id != owner.cluster_id:
         whose = f"cluster {holder.owner.cluster_id} keeps it"
     elif holder.owner.namespace_uid != owner.namespace_uid:
@@ -426,8 +489,7 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         whose = f"this namespace keeps it, for another object (row {holder.id})"
     return Stalled(
         Reason.NAME_CONFLICT,
-        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: "
-        "use another metadata.name, or delete the other one",
+        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: {mend}",
     )
 
 
