@@ -116,7 +116,7 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is: no user, password or parameter, each of which can hold a secret."""
-        if self._sqlite:
+        if self.sqlite:
             return f"sqlite:///{self._url.database or ''}"
         port = f":{self._url.port}" if self._url.port else ""
         return f"postgresql://{self._url.host or ''}{port}/{self._url.database or ''}"
@@ -181,7 +181,7 @@ class Database:
         Raises:
             Waiting: `VaultUnavailable`, somebody else uses the file.
         """
-        return self._sqlite and await self._in_thread(self._vacuum)
+        return self.sqlite and await self._in_thread(self._vacuum)
 
     async def apply(self, *changes: Change) -> None:
         """Make changes in one transaction, all or none. Their order is the store's, so none may need another's.
@@ -287,7 +287,7 @@ class Database:
         )
 
     def _migrate(self, first: Callable[[Connection], object] | None) -> None:
-        if self._sqlite and self._url.database and self._url.database != ":memory:":
+        if self.sqlite and self._url.database and self._url.database != ":memory:":
             try:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -309,7 +309,7 @@ class Database:
 
     @contextmanager
     def _migrating(self) -> Iterator[Connection]:
-        if not self._sqlite:
+        if not self.sqlite:
             with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
@@ -326,11 +326,12 @@ class Database:
                 raw.execute("PRAGMA foreign_keys=ON")
 
     @property
-    def _sqlite(self) -> bool:
+    def sqlite(self) -> bool:
+        """Whether it is a file of SQLite."""
         return self._url.get_backend_name() == "sqlite"
 
     def _create_engine(self) -> Engine:
-        if not self._sqlite:
+        if not self.sqlite:
             return create_engine(
                 self._url,
                 pool_pre_ping=True,

@@ -315,7 +315,7 @@ class Vault:
         row = replace(row, row_mac=_row_mac(mac_key, row))
         self._mac_keys[row.id] = mac_key
         number = row.last_version + 1
-        fields = {
+        fields: dict[str, Any] = {
             "config": dict(config),
             "config_mac": content.config_mac(self, row, type_, config, None),
             "secret_mac": content.secret_mac(self, row, secrets),
@@ -477,10 +477,13 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         return RowChanged()
     if holder.id == row.id:
         return _tampered(row.id, DoesNotOpen("a version is kept whose number is above its last_version"))
-    mend = "use another metadata.name, or delete the other one"
+    do = "use another metadata.name, or delete the other one"
     if not holder.owner.cluster_id:
         whose = "the platform itself keeps it"
-        mend = f'take it over with the annotation {ADOPT_ANNOTATION}: "{holder.id}", or use another metadata.name'
+        do = (
+            f'to take it over, give this Connector the annotation {ADOPT_ANNOTATION}: "{holder.id}" and a Secret with '
+            "the values that serve; or use another metadata.name"
+        )
     elif holder.owner.cluster_id != owner.cluster_id:
         whose = f"cluster {holder.owner.cluster_id} keeps it"
     elif holder.owner.namespace_uid != owner.namespace_uid:
@@ -489,7 +492,7 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         whose = f"this namespace keeps it, for another object (row {holder.id})"
     return Stalled(
         Reason.NAME_CONFLICT,
-        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: {mend}",
+        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: {do}",
     )
 
 
