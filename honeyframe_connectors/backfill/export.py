@@ -15,7 +15,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy import ColumnClause, Connection, Select, column, inspect, select
 
 from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, API_VERSION, CREDENTIALS_LABEL
@@ -235,7 +235,7 @@ def _block(type_: ConnectorType[Any], config: Mapping[str, Any]) -> tuple[dict[s
 def _adapter(type_: ConnectorType[Any], name: str) -> TypeAdapter[Any]:
     """What judges one field, as the type declares it."""
     info = type_.config.model_fields[name]
-    annotation: Any = Annotated[info.annotation, *info.metadata]
+    annotation: Any = Annotated[info.annotation, Field(), *info.metadata]
     return TypeAdapter(annotation)
 
 

@@ -1,5 +1,6 @@
 """Which fields of a platform's config are secret, as the type declares them, and how their values become bytes."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Split:
     """Fields that hold bullets only: the platform's mask was stored in place of the value."""
 
 
+@functools.cache
 def sealed_fields(type_: ConnectorType[Any]) -> Sealed:
     """What of a type belongs in the vault.
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from honeyframe_connectors.backfill.fields import Sealed, Split, sealed_fields, split
+from honeyframe_connectors.backfill.fields import Split, sealed_fields, split
 from honeyframe_connectors.backfill.report import Line, Outcome, Report, Undone, listed, subject
 from honeyframe_connectors.connector_type import ConnectorType
 from honeyframe_connectors.errors import Stalled
@@ -50,7 +50,7 @@ async def backfill_secrets(
     Raises:
         Waiting: `VaultUnavailable`; what was reported before is done.
     """
-    page = partial(_page, vault=vault, fields=_Fields(registry))
+    page = partial(_page, vault=vault, registry=registry)
     done = 0
 
     def tell(lines: list[Line], total: int) -> None:
@@ -84,27 +84,8 @@ def _total(connection: Connection) -> int:
     return connection.scalar(_COUNT) or 0
 
 
-class _Fields:
-    """What of each type is sealed, looked up once; None for a type that is not known."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._known: dict[str, tuple[ConnectorType[Any], Sealed] | None] = {}
-
-    def __call__(self, name: str) -> tuple[ConnectorType[Any], Sealed] | None:
-        """By a row's `type`, which may be an alias."""
-        if name not in self._known:
-            try:
-                type_ = self._registry.lookup(name)
-            except Stalled:
-                self._known[name] = None
-            else:
-                self._known[name] = type_, sealed_fields(type_)
-        return self._known[name]
-
-
 def _page(
-    connection: Connection, *, vault: Vault, fields: _Fields, after: str, write: bool
+    connection: Connection, *, vault: Vault, registry: Registry, after: str, write: bool
 ) -> tuple[list[Line], str | None]:
     """Judge one page, and with `write` take it in; the id to go on after, None at the end."""
     statement = _PAGE if after == START else _PAGE.where(data_connectors.c.id > after)
@@ -113,7 +94,7 @@ def _page(
     changes: list[Change] = []
     for row in rows:
         try:
-            type_, found = _judge(row, fields)
+            type_, found = _judge(row, registry)
         except _Spared as spared:
             lines.append(Line(subject(row), spared.outcome, str(spared)))
             continue
@@ -133,20 +114,20 @@ class _Spared(Exception):
         self.outcome = outcome
 
 
-def _judge(row: Any, fields: _Fields) -> tuple[ConnectorType[Any], Split]:
+def _judge(row: Any, registry: Registry) -> tuple[ConnectorType[Any], Split]:
     """The type of a row that is to be taken in, and what of its config goes where.
 
     Raises:
         _Spared: it is not.
     """
-    known = fields(str(row.type))
-    if known is None:
-        raise _Spared(Outcome.LEFT, "its type is not known here")
-    type_, sealed = known
+    try:
+        type_ = registry.lookup(str(row.type))
+    except Stalled:
+        raise _Spared(Outcome.LEFT, "its type is not known here") from None
     config = {} if row.config is None else row.config
     if not isinstance(config, Mapping):
         raise _Spared(Outcome.FAILED, "its config is no JSON object: mend it in the platform")
-    found = split(config, sealed)
+    found = split(config, sealed_fields(type_))
     plaintext = f", and its config holds plaintext beside it: {listed(found.secrets)}" if found.secrets else ""
     if row.wrapped_keys is not None:
         if plaintext:

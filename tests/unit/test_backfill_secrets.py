@@ -1,51 +1,36 @@
 """Plaintext secrets of an older install go into the vault, and nothing else is touched."""
 
+import json
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from honeyframe_connectors.backfill import secrets as backfill
 from honeyframe_connectors.backfill.report import Line, Outcome, Report
 from honeyframe_connectors.backfill.secrets import backfill_secrets
 from honeyframe_connectors.connector_type import Mark, marked
-from honeyframe_connectors.registry import default_registry
-from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors
 from honeyframe_connectors.vault import content
-from honeyframe_connectors.vault.keyring import Keyring
-from honeyframe_connectors.vault.vault import Vault
 from tests.support.older import (
     FOREIGN,
     PLANTED,
     POSTGRESQL_CONFIG,
+    REGISTRY,
     ROWS,
     URL_TOKEN,
     OlderRow,
-    connected,
-    is_sqlite,
+    dump,
     make_older_install,
     older_columns,
-    table,
+    sql,
+    store,
 )
 from tests.support.stores import OWNER
 
-SECRET = secrets.token_bytes(32)
-REGISTRY = default_registry()
 TUNING = marked(REGISTRY["postgresql"].config, Mark.TUNING)
-
-
-@asynccontextmanager
-async def store(url: str, secret: bytes = SECRET) -> AsyncIterator[tuple[Database, Vault]]:
-    database = Database(url)
-    try:
-        yield database, Vault(database, Keyring(secret))
-    finally:
-        await database.close()
 
 
 async def run(url: str, *, dry_run: bool = False) -> list[Line]:
@@ -53,22 +38,6 @@ async def run(url: str, *, dry_run: bool = False) -> list[Line]:
     async with store(url) as (database, vault):
         await backfill_secrets(database, vault, REGISTRY, Report(lines.append), dry_run=dry_run)
     return lines
-
-
-def dump(url: str) -> list[Any]:
-    """Everything that stands in the store: each table, its columns and rows."""
-    with connected(url) as connection:
-        if is_sqlite(url):
-            tables = connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")).all()
-        else:
-            tables = connection.scalars(
-                text(
-                    "SELECT table_schema || '.' || table_name FROM information_schema.tables "
-                    "WHERE table_schema = 'honeyframe' ORDER BY 1"
-                )
-            ).all()
-        found = [(name, connection.execute(text(f"SELECT * FROM {name}"))) for name in tables]
-        return [(name, list(result.keys()), sorted(map(repr, result.all()))) for name, result in found]
 
 
 async def test_known_types_are_taken_in_and_the_rest_is_left(url: str) -> None:
@@ -156,8 +125,7 @@ async def test_a_dry_run_prints_the_same_and_changes_nothing_not_even_the_tables
 async def test_a_row_does_not_open_with_an_edited_host(url: str) -> None:
     made = make_older_install(url)
     await run(url)
-    with connected(url) as connection:
-        connection.execute(text(f"UPDATE {table(url)} SET config = '{{\"host\": \"evil\"}}' WHERE name LIKE 'Prod%'"))
+    sql(url, "UPDATE honeyframe.data_connectors SET config = '{\"host\": \"evil\"}' WHERE name LIKE 'Prod%'")
     async with store(url) as (_, vault):
         await vault.open()
         row = await vault.load(made[0])
@@ -203,8 +171,11 @@ async def test_a_password_that_is_a_number_is_its_digits(url: str) -> None:
 async def test_plaintext_that_the_platform_writes_later_is_named(url: str) -> None:
     make_older_install(url, rows=ROWS[:1])
     await run(url)
-    with connected(url) as connection:
-        connection.execute(text(f'UPDATE {table(url)} SET config = \'{{"password": "{PLANTED}"}}\''))
+    sql(
+        url,
+        "UPDATE honeyframe.data_connectors SET config = CAST(:config AS JSONB)",
+        {"config": json.dumps({"password": PLANTED})},
+    )
     (line,) = await run(url)
     assert line.outcome is Outcome.FAILED
     assert "it is in the vault, and its config holds plaintext beside it: password" in line.what

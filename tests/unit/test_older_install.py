@@ -3,7 +3,7 @@
 import secrets
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.store.database import Database
@@ -15,11 +15,11 @@ from tests.support.older import (
     ROWS,
     OlderRow,
     add_older_row,
-    connected,
+    dump,
     is_sqlite,
     make_older_install,
     older_columns,
-    table,
+    sql,
 )
 from tests.support.stores import OWNER, accept, make, opened
 
@@ -54,8 +54,7 @@ async def test_rows_stay_as_they_are_and_can_be_read(url: str, ids: str) -> None
 async def test_the_platform_goes_on_writing_and_the_operator_beside_it(url: str) -> None:
     make_older_install(url, more=", owner_note TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'new'", rows=())
     async with opened(url, KEYRING) as (database, vault):
-        with connected(url) as connection:
-            add_older_row(connection, url, "later", OlderRow("later", "rds", {}, extra={"owner_note": "mine"}))
+        add_older_row(url, "later", OlderRow("later", "rds", {}, extra={"owner_note": "mine"}))
         row = await accept(vault, await make(vault), {"password": b"planted"})
         assert (await vault.serving(row, frozenset({"pool_size"}))).secrets == {"password": b"planted"}
         names = await database.read(
@@ -81,12 +80,12 @@ async def test_the_name_of_a_platforms_row_is_taken_and_the_words_say_how_to_get
 
 async def test_two_rows_of_one_name_are_named_and_nothing_is_changed(url: str) -> None:
     make_older_install(url, rows=[OlderRow("twice", "rds", {}), OlderRow("twice", "webhook", {})])
+    before = dump(url)
     database = Database(url)
-    with pytest.raises(Waiting, match="name 'twice': rename|name 'twice'; rename"):
+    with pytest.raises(Waiting, match=r"name 'twice'; rename"):
         await database.open()
     await database.close()
-    with connected(url) as connection:
-        assert "managed_by" not in connection.execute(text(f"SELECT * FROM {table(url)}")).keys()
+    assert dump(url) == before
 
 
 async def test_the_operators_rows_get_the_next_numbers(url: str) -> None:
@@ -118,15 +117,14 @@ async def test_a_column_that_cannot_be_shared_is_named(url: str) -> None:
         pytest.skip("SQLite's columns take anything")
     make_older_install(url, more=", revision INTEGER NOT NULL DEFAULT 1")
     database = Database(url)
-    with pytest.raises(Waiting, match="column revision is of type INTEGER.*database of its own"):
+    with pytest.raises(Waiting, match=r"column revision is of type INTEGER.*database of its own"):
         await database.open()
     await database.close()
 
 
 async def test_something_else_of_that_name_is_named(url: str) -> None:
     make_older_install(url, rows=(), ids="number")
-    with connected(url) as connection:
-        connection.execute(text(f"ALTER TABLE {table(url)} DROP COLUMN config"))
+    sql(url, "ALTER TABLE honeyframe.data_connectors DROP COLUMN config")
     database = Database(url)
     with pytest.raises(Waiting, match="no column config"):
         await database.open()
@@ -135,18 +133,17 @@ async def test_something_else_of_that_name_is_named(url: str) -> None:
 
 async def test_the_platforms_other_tables_are_met_too(url: str) -> None:
     made = make_older_install(url, rows=ROWS[:2])
-    number = "INTEGER" if is_sqlite(url) else "SERIAL"
-    with connected(url) as connection:
-        for statement in (
-            f"CREATE TABLE {table(url, 'orgs')} (id {number} PRIMARY KEY, name TEXT NOT NULL, catalog_config JSON)",
-            f"CREATE TABLE {table(url, 'audit_log')} (id {number} PRIMARY KEY, actor TEXT NOT NULL)",
-            f"CREATE TABLE {table(url, 'connector_secret_history')} (id {number} PRIMARY KEY, connector_id VARCHAR(36) "
-            f"REFERENCES {table(url)} (id) ON DELETE CASCADE, blob TEXT NOT NULL)",
-            f"INSERT INTO {table(url, 'orgs')} (name) VALUES ('acme')",
-            f"INSERT INTO {table(url, 'connector_secret_history')} (connector_id, blob) "
-            f"VALUES ('{made[0]}', 'x'), ('{made[0]}', 'y')",
-        ):
-            connection.execute(text(statement))
+    for statement in (
+        "CREATE TABLE honeyframe.orgs (id SERIAL PRIMARY KEY, name TEXT NOT NULL, catalog_config JSONB)",
+        "CREATE TABLE honeyframe.audit_log (id SERIAL PRIMARY KEY, actor TEXT NOT NULL)",
+        "CREATE TABLE honeyframe.connector_secret_history (id SERIAL PRIMARY KEY, connector_id VARCHAR(36) "
+         "REFERENCES honeyframe.data_connectors (id) ON DELETE CASCADE, blob TEXT NOT NULL)",
+        "INSERT INTO honeyframe.orgs (name) VALUES ('acme')",
+    ):
+        sql(url, statement)
+    for blob in "xy":
+        values = {"id": made[0], "blob": blob}
+        sql(url, "INSERT INTO honeyframe.connector_secret_history (connector_id, blob) VALUES (:id, :blob)", values)
     async with opened(url, KEYRING) as (database, vault):
         row = await accept(vault, await make(vault), {"password": b"planted"})
         kept = await database.read(
