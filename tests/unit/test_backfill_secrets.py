@@ -3,7 +3,7 @@
 import json
 import secrets
 import sqlite3
-from typing import Any
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -221,7 +221,8 @@ async def test_another_secret_changes_nothing(url: str) -> None:
     assert dump(url) == before
 
 
-async def test_the_sqlite_file_holds_no_plaintext_afterwards(tmp_path: Any) -> None:
+async def test_the_sqlite_file_holds_no_plaintext_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("honeyframe_connectors.store.database.SQLITE_TIMEOUT", 0.1)
     url = f"sqlite:///{tmp_path}/store/honeyframe.db"
     make_older_install(url, rows=[OlderRow(f"row-{n}", "pg", {"password": f"{PLANTED}-{n}" * 50}) for n in range(200)])
     assert PLANTED.encode() in (tmp_path / "store/honeyframe.db").read_bytes()

@@ -133,11 +133,12 @@ async def test_something_else_of_that_name_is_named(url: str) -> None:
 
 async def test_the_platforms_other_tables_are_met_too(url: str) -> None:
     made = make_older_install(url, rows=ROWS[:2])
+    history = "id SERIAL PRIMARY KEY, blob TEXT NOT NULL, connector_id VARCHAR(36)"
+    cascade = "REFERENCES honeyframe.data_connectors (id) ON DELETE CASCADE"
     for statement in (
         "CREATE TABLE honeyframe.orgs (id SERIAL PRIMARY KEY, name TEXT NOT NULL, catalog_config JSONB)",
         "CREATE TABLE honeyframe.audit_log (id SERIAL PRIMARY KEY, actor TEXT NOT NULL)",
-        "CREATE TABLE honeyframe.connector_secret_history (id SERIAL PRIMARY KEY, connector_id VARCHAR(36) "
-         "REFERENCES honeyframe.data_connectors (id) ON DELETE CASCADE, blob TEXT NOT NULL)",
+        f"CREATE TABLE honeyframe.connector_secret_history ({history} {cascade})",
         "INSERT INTO honeyframe.orgs (name) VALUES ('acme')",
     ):
         sql(url, statement)
