@@ -168,6 +168,8 @@ async def _exported(row: Any, vault: Vault, registry: Registry, names: _Names) -
     block, remarks = _block(type_, found.config)
     if namespace != row.project:
         remarks.append(f"project {plain(row.project)} is no name of a namespace: this Connector cannot adopt its row")
+    if secrets.adoptable and block != found.config:
+        remarks.append("its adoption is a rotation, for this config is not the one that serves")
     manifests = _manifests(row, type_, (namespace, name), block, secrets, [*secrets.remarks, *remarks])
     if secrets.fault:
         return Exported(namespace, name, manifests, Line(subject(row), Outcome.FAILED, secrets.fault))
@@ -256,7 +258,7 @@ def _manifests(
     if shown != name:
         spec["displayName"] = shown[:LONGEST_DISPLAY_NAME]
     if getattr(row, "description", None):
-        spec["description"] = row.description[:LONGEST_DESCRIPTION]
+        spec["description"] = _redacted(row.description)[:LONGEST_DESCRIPTION]
     spec["config"] = {type_.name: block}
     keys = _keys(secrets.paths)
     has_secret = bool(keys) or secrets.unlisted or type_.secret_required

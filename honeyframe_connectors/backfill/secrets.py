@@ -7,6 +7,7 @@ run that was interrupted goes on where it was, and an edit in the platform is ne
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -145,4 +146,10 @@ def _judge(row: Any, registry: Registry) -> tuple[ConnectorType[Any], Split]:
         raise _Spared(
             Outcome.FAILED, f"{listed(found.masked)} holds bullets instead of a value: write the value in the platform"
         )
-    return type_, found
+    # A null is a field that is not there, and a Connector cannot declare one: adoption would see another config.
+    declared = {
+        name: value
+        for name, value in found.config.items()
+        if value is not None or name not in type_.config.model_fields
+    }
+    return type_, replace(found, config=declared)

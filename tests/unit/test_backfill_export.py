@@ -15,6 +15,8 @@ from honeyframe_connectors.backfill.report import Outcome, Report
 from honeyframe_connectors.backfill.secrets import backfill_secrets
 from honeyframe_connectors.cli.__main__ import app
 from honeyframe_connectors.store.tables import data_connectors
+from honeyframe_connectors.vault.content import config_mac, secret_mac
+from reconcilers.secret_values import pick
 from tests.support.older import (
     PLANTED,
     REGISTRY,
@@ -108,6 +110,36 @@ async def test_a_connector_that_adopts_its_row_and_a_stub_of_its_secret(
     assert "secretRef" not in trusting["spec"]
 
 
+async def test_applied_with_the_real_values_it_is_what_serves(url: str) -> None:
+    """By the very functions by which a reconcile compares: no rotation when it is adopted."""
+    nulls = OlderRow("nulls", "pg", {"host": "h", "database": "a", "username": "b", "search_path": None, "uri": ""})
+    headers = OlderRow("headers", "webhook", {"url": "https://h.example", "headers": {"X!Key": "v", "Y": "w"}})
+    rows = (*ROWS[:2], nulls, headers)
+    make_older_install(url, rows)
+    found = await exported(url)
+    async with store(url) as (_, vault):
+        await vault.open()
+        for each, older in zip(found, rows, strict=True):
+            connector, *secret = documents(each)
+            ((name, declared),) = connector["spec"]["config"].items()
+            ref = connector["spec"].get("secretRef", {})
+            paths = ref.get("keys", {})
+            by_key = {key: path for path, key in paths.items()}
+            data = {key: real(older, by_key.get(key, key)) for document in secret for key in document["stringData"]}
+            values = pick(REGISTRY[name], paths, data, "secret") if secret else {}
+            row = await vault.load(connector["metadata"]["annotations"]["honeyframe.io/adopt"])
+            assert row is not None
+            assert row.config_mac == config_mac(vault, row, REGISTRY[name], declared, None)
+            assert row.secret_mac == secret_mac(vault, row, values)
+            assert row.config == declared
+
+
+def real(row: OlderRow, path: str) -> bytes:
+    field, _, entry = path.partition(".")
+    value = (row.config or {})[field]
+    return (value[entry] if entry else value).encode()
+
+
 async def test_what_a_type_does_not_know_or_take_is_left_out_and_named(url: str, tmp_path: Path) -> None:
     config = {
         "host": "db.example.com",
@@ -131,6 +163,7 @@ async def test_what_a_type_does_not_know_or_take_is_left_out_and_named(url: str,
         '# left out, for type postgresql has no such field: "passwd", "x?- evil: yes"',
         '# left out, for type postgresql does not take the value: "sslmode"',
         '# left out, for a password seems to be in the value: "search_path"',
+        "# its adoption is a rotation, for this config is not the one that serves",
     ]
     assert PLANTED not in found[0].manifests
 

@@ -1,13 +1,15 @@
 """Plaintext secrets of an older install go into the vault, and nothing else is touched."""
 
+import asyncio
 import json
 import secrets
 import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select, text
 
+from hack.postgres import PostgresServer
 from honeyframe_connectors.backfill import secrets as backfill
 from honeyframe_connectors.backfill.report import Line, Outcome, Report
 from honeyframe_connectors.backfill.secrets import backfill_secrets
@@ -22,13 +24,14 @@ from tests.support.older import (
     ROWS,
     URL_TOKEN,
     OlderRow,
+    connected,
     dump,
     make_older_install,
     older_columns,
     sql,
     store,
 )
-from tests.support.stores import OWNER
+from tests.support.stores import OWNER, postgresql_url
 
 TUNING = marked(REGISTRY["postgresql"].config, Mark.TUNING)
 
@@ -208,6 +211,27 @@ async def test_many_rows_go_page_by_page_and_an_interrupted_run_goes_on(
     assert [line.outcome for line in lines] == [Outcome.ALREADY] * 3 + [Outcome.DONE] * 3
     assert seen == [(3, 6), (6, 6), (6, 6)]
     assert PLANTED not in repr(older_columns(url))
+
+
+async def test_an_edit_that_the_platform_makes_meanwhile_is_not_lost(postgres: PostgresServer) -> None:
+    url = postgresql_url(postgres)
+    (row_id,) = make_older_install(url, rows=ROWS[:1])
+    async with store(url) as (database, vault):
+        await vault.open()
+        with connected(url) as connection:
+            later = json.dumps({**POSTGRESQL_CONFIG, "password": "edited-meanwhile"})
+            edit = text("UPDATE honeyframe.data_connectors SET config = CAST(:config AS JSONB)")
+            connection.execute(edit, {"config": later})
+            lines: list[Line] = []
+            task = asyncio.create_task(backfill_secrets(database, vault, REGISTRY, Report(lines.append), dry_run=False))
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = :name"
+            while not sql(url, waiting, {"name": make_url(url).database})[0][0]:
+                await asyncio.sleep(0.01)
+        await task
+        row = await vault.load(row_id)
+        assert row is not None
+        assert (await vault.serving(row, TUNING)).secrets == {"password": b"edited-meanwhile"}
+    assert [line.outcome for line in lines] == [Outcome.DONE]
 
 
 async def test_another_secret_changes_nothing(url: str) -> None:
