@@ -29,7 +29,6 @@ from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, TryAga
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
-from honeyframe_connectors.vault.content import config_mac, secret_mac
 from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers import attempts, connector_status, restart
@@ -223,8 +222,11 @@ class Connectors:
         """Config and secret values make a whole that the type can use."""
         type_, row = _required(scope.type), _required(scope.row)
         scope.config = merge(type_, scope.declared, scope.values)
-        scope.config_mac = config_mac(self.vault, row, type_, scope.declared, scope.ca)
-        scope.secret_mac = secret_mac(self.vault, row, scope.values)
+        declared = _untuned(scope.declared, marked(type_.config, Mark.TUNING))
+        trust = hashlib.sha256(scope.ca).hexdigest() if scope.ca else None
+        scope.config_mac = self.vault.mac(row, "config", canonical([declared, trust]))
+        values = sorted((key, value.hex()) for key, value in scope.values.items())
+        scope.secret_mac = self.vault.mac(row, "secret", canonical(values))
         return "config and secret values fit the type"
 
     async def _accept(self, scope: Scope) -> str:
