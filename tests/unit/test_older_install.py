@@ -63,6 +63,29 @@ async def test_the_platform_goes_on_writing_and_the_operator_beside_it(url: str)
         assert sorted(names) == [("later", "platform"), ("warehouse", "operator")]
 
 
+async def test_two_orgs_of_the_platform_go_on_using_the_same_names(url: str) -> None:
+    made = [OlderRow("warehouse", "rds", {}, extra={"org_id": org, "project_id": 7}) for org in (1, 2)]
+    make_older_install(url, made, more=", org_id INTEGER NOT NULL, project_id INTEGER")
+    async with opened(url, KEYRING) as (database, vault):
+        for org in (1, 2):
+            later = OlderRow("lake", "rds", {}, extra={"org_id": org, "project_id": 8 if org == 1 else None})
+            add_older_row(url, f"later-{org}", later)
+        ours = await make(vault)
+        columns = (data_connectors.c.org, data_connectors.c.project, data_connectors.c.name)
+        found = await database.read(lambda c: sorted(map(tuple, c.execute(select(*columns)))))
+        shown = await database.read(lambda c: set(c.scalars(select(data_connectors.c.display_name))))
+    assert found == sorted(
+        [
+            ("1", "7", "warehouse"),
+            ("2", "7", "warehouse"),
+            ("1", "8", "lake"),
+            ("2", "default", "lake"),
+            (ours.owner.org, ours.owner.project, "warehouse"),
+        ]
+    )
+    assert shown == {"warehouse", "lake"}
+
+
 async def test_the_name_of_a_platforms_row_is_taken_and_the_words_say_how_to_get_it(url: str) -> None:
     made = make_older_install(
         url,

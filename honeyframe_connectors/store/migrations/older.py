@@ -15,6 +15,7 @@ from sqlalchemy.sql.schema import SchemaItem
 from honeyframe_connectors.errors import Reason, Waiting
 
 SCHEMA: Final = "honeyframe"
+_KINDS: Final = (sa.String, sa.Integer, sa.Boolean, sa.DateTime, sa.JSON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,9 @@ class Fill:
     sqlite: str | None = None
     """On SQLite, whose ALTER TABLE takes constants only, for the rows that are there."""
     copies: tuple[str, ...] = ()
-    """Columns of the platform's that say it; the first that is there."""
+    """Columns of the platform's that say it: the first that is there, now and whenever it writes a row."""
 
 
-_KINDS: Final = (sa.String, sa.Integer, sa.Boolean, sa.DateTime, sa.JSON)
 NOW: Final = Fill("'1970-01-01 00:00:00.000000'", "now()", "strftime('%Y-%m-%d %H:%M:%f', 'now')")
 RANDOM: Final = Fill("'0'", "md5(random()::text || clock_timestamp()::text)", "lower(hex(randomblob(16)))")
 
@@ -65,15 +65,19 @@ def make_table(
     if lacking:
         raise _cannot(name, f"it has no column {lacking[0]}")
     columns = {item.name: item for item in items if isinstance(item, sa.Column)}
+    added = [column for column in columns.values() if column.name not in found]
     for column in columns.values():
-        if column.name in found:
-            _judge(name, column, found[column.name])
-        else:
+        if column in added:
             _add(name, column, fills.get(column.name), found)
+        else:
+            _judge(name, column, found[column.name])
     unwritten = [column for each, column in found.items() if each not in columns or each in generated]
     schema = schema_of(op.get_bind())
     their_key = sa.inspect(op.get_bind()).get_pk_constraint(name, schema)["constrained_columns"]
     _let_be_null(name, unwritten, their_key)
+    for column in added:
+        if column.name in fills:
+            _follow(name, column.name, fills[column.name], found)
     if key and set(their_key) != set(key):
         make_index(f"uq_{name}_key", name, list(key), unique=True)
 
@@ -139,15 +143,41 @@ def _add(table: str, column: "sa.Column[Any]", fill: Fill | None, found: Mapping
     op.add_column(
         table, sa.Column(column.name, column.type, nullable=False, server_default=sa.text(default)), schema=schema
     )
-    source = next((each for each in fill.copies if each in found), None)
+    source = _source(fill, found)
     if source is not None:
-        theirs = op.get_bind().dialect.identifier_preparer.quote(source)
-        value, where = f"CAST({theirs} AS VARCHAR)", f"{theirs} IS NOT NULL"
+        value, where = f"CAST({source} AS VARCHAR)", f"{source} IS NOT NULL"
     elif fill.sqlite is not None and not schema:
         value, where = fill.sqlite, "true"
     else:
         return
     op.execute(f"UPDATE {_qualified(table)} SET {column.name} = {value} WHERE {where}")  # noqa: S608 - names of tables
+
+
+def _source(fill: Fill, found: Mapping[str, Any]) -> str | None:
+    source = next((each for each in fill.copies if each in found), None)
+    return op.get_bind().dialect.identifier_preparer.quote(source) if source is not None else None
+
+
+def _follow(table: str, column: str, fill: Fill, found: Mapping[str, Any]) -> None:
+    """What the platform writes later is filled as what was there: under the default, names of two orgs would meet."""
+    source = _source(fill, found)
+    if source is None:
+        return
+    trigger, where = f"{table}_{column}", f"NEW.{column} = {fill.constant} AND NEW.{source} IS NOT NULL"
+    value = f"CAST(NEW.{source} AS VARCHAR)"
+    if schema_of(op.get_bind()) is None:
+        op.execute(
+            f"CREATE TRIGGER {trigger} AFTER INSERT ON {table} WHEN {where} BEGIN "  # noqa: S608 - names of tables
+            f"UPDATE {table} SET {column} = {value} WHERE rowid = NEW.rowid; END"
+        )
+        return
+    op.execute(
+        f"CREATE FUNCTION {SCHEMA}.{trigger}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF {where} THEN NEW.{column} := {value}; END IF; RETURN NEW; END $$"
+    )
+    op.execute(
+        f"CREATE TRIGGER {trigger} BEFORE INSERT ON {SCHEMA}.{table} FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.{trigger}()"
+    )
 
 
 def _judge(table: str, column: "sa.Column[Any]", found: Mapping[str, Any]) -> None:
