@@ -66,21 +66,27 @@ class Exported:
 
 @dataclass(slots=True)
 class _Names:
-    """Valid names, each given once in its namespace. Those that are valid as they are stay what they are."""
+    """Valid names, each given once in its namespace."""
 
-    taken: set[tuple[str, str]] = field(default_factory=set)
+    valid: frozenset[tuple[str, str]]
+    """Those that stay what they are, and that no converted one may take."""
+    given: set[tuple[str, str]] = field(default_factory=set)
 
     def give(self, namespace: str, name: str, row_id: str) -> str:
-        if _NAME.fullmatch(name):
-            return name
-        given = base = converted(name) or "connector"
-        suffix = hashlib.sha256(row_id.encode()).hexdigest()
-        for length in range(6, len(suffix)):
-            if (namespace, given) not in self.taken:
-                break
-            given = f"{base}-{suffix[:length]}"
-        self.taken.add((namespace, given))
-        return given
+        """The name of a row's Connector: always the same for the same rows."""
+        stays = _NAME.fullmatch(name) is not None
+        base = name if stays else converted(name) or "connector"
+        if not self._is_taken(namespace, base, stays=stays):
+            chosen = base
+        else:
+            digest = hashlib.sha256(row_id.encode()).hexdigest()
+            longer = (f"{base[:_LONGEST_CONVERTED]}-{digest[:length]}" for length in range(6, len(digest)))
+            chosen = next(each for each in longer if not self._is_taken(namespace, each, stays=False))
+        self.given.add((namespace, chosen))
+        return chosen
+
+    def _is_taken(self, namespace: str, name: str, *, stays: bool) -> bool:
+        return (namespace, name) in self.given or (not stays and (namespace, name) in self.valid)
 
 
 @dataclass(slots=True)
@@ -141,12 +147,11 @@ def _only(statement: Select[Any], wanted: Wanted) -> Select[Any]:
     return statement if wanted.project is None else statement.where(data_connectors.c.project == wanted.project)
 
 
-def _valid_names(connection: Connection, wanted: Wanted) -> set[tuple[str, str]]:
-    """Names that stay what they are, and that no converted one may take."""
+def _valid_names(connection: Connection, wanted: Wanted) -> frozenset[tuple[str, str]]:
     found = connection.execution_options(yield_per=PAGE).execute(
         _only(select(data_connectors.c.project, data_connectors.c.name), wanted)
     )
-    return {(_namespace(project), name) for project, name in found if _NAME.fullmatch(name)}
+    return frozenset((_namespace(project), name) for project, name in found if _NAME.fullmatch(name))
 
 
 def _namespace(project: str) -> str:
@@ -160,9 +165,10 @@ async def _exported(row: Any, vault: Vault, registry: Registry, names: _Names) -
         type_ = registry.lookup(row.type)
     except Stalled:
         return Exported(namespace, name, "", Line(subject(row), Outcome.FAILED, "its type is not known here"))
-    if not isinstance(row.config, Mapping):
+    config = {} if row.config is None else row.config
+    if not isinstance(config, Mapping):
         return Exported(namespace, name, "", Line(subject(row), Outcome.FAILED, "its config is no JSON object"))
-    found = split(row.config, sealed_fields(type_))
+    found = split(config, sealed_fields(type_))
     secrets = await _secrets(row, type_, vault)
     secrets.paths.update(found.secrets, found.masked)
     block, remarks = _block(type_, found.config)
@@ -182,6 +188,7 @@ async def _secrets(row: Any, type_: ConnectorType[Any], vault: Vault) -> _Secret
         try:
             current = await vault.load(row.id)
             if current is None or current.serving_version is None:
+                told.remarks.append("nothing serves: name its Secret, if it has one, in spec.secretRef")
                 return told
             version = await vault.serving(current, marked(type_.config, Mark.TUNING))
         except Waiting as error:

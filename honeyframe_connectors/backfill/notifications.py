@@ -7,12 +7,12 @@ start. The settings stay unless they are to be removed, and only those go whose 
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Column, Connection, MetaData, Table, bindparam, delete, insert, literal, select, true
+from sqlalchemy import Column, Connection, MetaData, Table, bindparam, delete, insert, null, select, true
 
 from honeyframe_connectors.api.kinds import now
 from honeyframe_connectors.backfill.fields import Sealed, Split, sealed_fields, split
@@ -22,7 +22,7 @@ from honeyframe_connectors.errors import Reason, Stalled
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Database, send
 from honeyframe_connectors.store.tables import SCHEMA, connector_secret_history, data_connectors
-from honeyframe_connectors.vault.vault import Vault
+from honeyframe_connectors.vault.vault import OPERATOR, Vault
 
 REASON: Final = "taken in from app_config"
 """Of the version that this backfill makes."""
@@ -96,6 +96,17 @@ _KNOWN: Final = frozenset(key for channel in CHANNELS for key in (*channel.keys,
 
 
 @dataclass(frozen=True, slots=True)
+class _Settings:
+    """What an org has set."""
+
+    org: str
+    stored_org: Any
+    """As the table has it."""
+    values: Mapping[str, Any] = field(repr=False)
+    """By key, without `notif_`."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One run of the backfill; without `write` it keeps nothing."""
 
@@ -105,42 +116,40 @@ class _Run:
     remove: bool
     write: bool
 
-    def org(self, connection: Connection, org: str, settings: Mapping[str, Any], ids: Sequence[str]) -> list[Line]:
+    def org(self, connection: Connection, settings: _Settings, ids: Sequence[str]) -> list[Line]:
         """One org's channels, as rows with these ids."""
         lines = [
-            self._channel(connection, org, channel, settings, row_id)
+            self._channel(connection, channel, settings, row_id)
             for channel, row_id in zip(CHANNELS, ids, strict=True)
-            if settings.keys() & channel.keys.keys()
+            if settings.values.keys() & channel.keys.keys()
         ]
-        unknown = [PREFIX + key for key in settings if key not in _KNOWN]
+        unknown = [PREFIX + key for key in settings.values if key not in _KNOWN]
         if unknown:
             what = f"no setting of a channel, left in app_config: {listed(unknown)}"
-            lines.append(Line(f"{plain(org)} app_config", Outcome.LEFT, what))
+            lines.append(Line(f"{plain(settings.org)} app_config", Outcome.LEFT, what))
         return lines
 
-    def _channel(
-        self, connection: Connection, org: str, channel: Channel, settings: Mapping[str, Any], row_id: str
-    ) -> Line:
+    def _channel(self, connection: Connection, channel: Channel, settings: _Settings, row_id: str) -> Line:
         def say(outcome: Outcome, what: str) -> Line:
-            return Line(f"{plain(org)}/{plain(self.project)}/{channel.name} ({channel.type})", outcome, what)
+            return Line(f"{plain(settings.org)}/{plain(self.project)}/{channel.name} ({channel.type})", outcome, what)
 
-        keys = [key for key in settings if key in channel.keys]
-        off = next((key for key in channel.switch if _is_off(settings.get(key))), None)
+        chosen = {key: value for key, value in settings.values.items() if key in channel.keys}
+        off = next((key for key in channel.switch if _is_off(settings.values.get(key))), None)
         if off is not None:
             return say(Outcome.LEFT, f"turned off by {PREFIX}{off}")
-        there = connection.execute(_THERE, {"org": org, "project": self.project, "name": channel.name}).one_or_none()
+        place = {"org": settings.org, "project": self.project, "name": channel.name}
+        there = connection.execute(_THERE, place).one_or_none()
+        if there is not None and not _is_made_of_settings(there, channel):
+            return say(Outcome.FAILED, "a connector of this name was not made from these settings: rename it")
         if there is not None:
-            if there.reason != REASON:
-                return say(Outcome.FAILED, "a connector of this name was not made from these settings: rename it")
-            return say(Outcome.ALREADY, f"it is there; {self._settings_go(connection, org, (*keys, *channel.switch))}")
+            return say(Outcome.ALREADY, f"it is there; {self._settings_go(connection, channel, settings)}")
         try:
-            config = _config(channel, {key: settings[key] for key in keys})
+            found = split(_config(channel, chosen), self._sealed(channel))
         except ValueError as error:
             return say(Outcome.FAILED, str(error))
-        found = split(config, self._sealed(channel))
         if self.write:
-            self._insert(connection, org, channel, row_id, found)
-        kept = self._settings_go(connection, org, (*keys, *channel.switch))
+            self._insert(connection, channel, row_id, settings.org, found)
+        kept = self._settings_go(connection, channel, settings)
         return say(Outcome.DONE, f"made, {listed(found.secrets) or 'nothing'} in the vault; {kept}")
 
     def _sealed(self, channel: Channel) -> Sealed:
@@ -149,7 +158,7 @@ class _Run:
         except Stalled:
             return Sealed(channel.secret)
 
-    def _insert(self, connection: Connection, org: str, channel: Channel, row_id: str, found: Split) -> None:
+    def _insert(self, connection: Connection, channel: Channel, row_id: str, org: str, found: Split) -> None:
         values = {
             "id": row_id,
             "org": org,
@@ -169,14 +178,14 @@ class _Run:
         type_ = self.registry.get(channel.type)
         send(connection, self.vault.take_in(row, type_, config=found.config, secrets=found.secrets, reason=REASON))
 
-    def _settings_go(self, connection: Connection, org: str, keys: Sequence[str]) -> str:
+    def _settings_go(self, connection: Connection, channel: Channel, settings: _Settings) -> str:
         if not self.remove:
             return "its settings stay in app_config (--remove takes them away)"
         if self.write:
-            table, column = _app_config(connection)
-            mine = true() if column is None else column == org
-            named = table.c["key"].in_([PREFIX + key for key in keys])
-            connection.execute(delete(table).where(mine, named))
+            table, org = _app_config(connection)
+            mine = true() if org is None else org.is_not_distinct_from(settings.stored_org)
+            keys = [PREFIX + key for key in (*channel.keys, *channel.switch)]
+            connection.execute(delete(table).where(mine, table.c["key"].in_(keys)))
         return "its settings removed from app_config"
 
 
@@ -203,8 +212,8 @@ async def backfill_notifications(
     if dry_run:
 
         def rehearse(connection: Connection) -> None:
-            for org, settings in _settings(connection, default_org):
-                for line in run.org(connection, org, settings, [""] * len(CHANNELS)):
+            for settings in _settings(connection, default_org):
+                for line in run.org(connection, settings, [""] * len(CHANNELS)):
                     report(line)
             raise Undone
 
@@ -212,14 +221,14 @@ async def backfill_notifications(
             await vault.open(rehearse)
         return
     await vault.open()
-    for org, settings in await database.read(lambda connection: _settings(connection, default_org)):
+    for settings in await database.read(partial(_settings, default_org=default_org)):
         ids = [await database.new_row_id() for _ in CHANNELS]
-        for line in await database.write(partial(run.org, org=org, settings=settings, ids=ids)):
+        for line in await database.write(partial(run.org, settings=settings, ids=ids)):
             report(line)
 
 
 _THERE = (
-    select(connector_secret_history.c.reason)
+    select(data_connectors.c.managed_by, data_connectors.c.type, connector_secret_history.c.reason)
     .select_from(data_connectors.outerjoin(connector_secret_history))
     .where(
         data_connectors.c.org == bindparam("org"),
@@ -230,7 +239,12 @@ _THERE = (
     .order_by(connector_secret_history.c.version)
     .limit(1)
 )
-"""Why the first version of a row was made, where the row is there."""
+"""Whose a row is, and why its first version was made, where the row is there."""
+
+
+def _is_made_of_settings(there: Any, channel: Channel) -> bool:
+    """By an earlier run; a Connector may have taken it over since, and its first version may be gone."""
+    return bool(there.type == channel.type and (there.reason == REASON or there.managed_by == OPERATOR))
 
 
 def _app_config(connection: Connection) -> tuple[Table, Column[Any] | None]:
@@ -242,15 +256,17 @@ def _app_config(connection: Connection) -> tuple[Table, Column[Any] | None]:
     return table, next((table.c[name] for name in ("org", "org_id") if name in table.c), None)
 
 
-def _settings(connection: Connection, default_org: str) -> list[tuple[str, dict[str, Any]]]:
-    """The `notif_*` settings of each org, without the prefix."""
-    table, column = _app_config(connection)
-    org = literal(default_org) if column is None else column
+def _settings(connection: Connection, default_org: str) -> list[_Settings]:
+    """The `notif_*` settings of each org."""
+    table, org = _app_config(connection)
     named = table.c["key"].startswith(PREFIX, autoescape=True)
-    by_org: dict[str, dict[str, Any]] = {}
-    for name, key, value in connection.execute(select(org, table.c["key"], table.c["value"]).where(named)):
-        by_org.setdefault(str(name), {})[key.removeprefix(PREFIX)] = _decoded(value)
-    return sorted(by_org.items())
+    by_org: dict[Any, dict[str, Any]] = {}
+    for stored, key, value in connection.execute(
+        select(null() if org is None else org, table.c["key"], table.c["value"]).where(named).order_by(table.c["key"])
+    ):
+        by_org.setdefault(stored, {})[key.removeprefix(PREFIX)] = _decoded(value)
+    found = [_Settings(default_org if stored is None else str(stored), stored, by_org[stored]) for stored in by_org]
+    return sorted(found, key=lambda each: each.org)
 
 
 def _decoded(value: Any) -> Any:

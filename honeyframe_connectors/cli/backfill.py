@@ -154,7 +154,7 @@ def _write(each: Exported, folder: Path | None) -> None:
     elif each.manifests:
         path = folder / each.namespace / f"{each.name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(each.manifests)
+        path.write_text(each.manifests, encoding="utf-8")
 
 
 def _sum_up(report: Report, *, dry_run: bool) -> None:

@@ -67,7 +67,7 @@ def run(
     Raises:
         Exit: 1 where the store or vault cannot be used or work is left, 2 where an option is wrong.
     """
-    url = _read(database_file).decode(errors="replace").strip() if database_file else _public(database)
+    url = _url(database, database_file)
     older = [Path(each.strip()) for each in older_secret_files.split(",") if each.strip()]
 
     async def opened() -> bool:
@@ -95,17 +95,19 @@ def fail(message: str, code: int = WRONG_INPUT) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _public(text: str) -> str:
-    """A URL that holds no password, of a store that is there: a typing error must not make an empty one."""
+def _url(text: str, file: Path | None) -> str:
+    """The URL of a store that is there: a typing error must not make an empty one."""
+    option = "--database" if file is None else "--database-file"
+    text = _read(file).decode(errors="replace").strip() if file is not None else text or DEFAULT_DATABASE
     try:
-        url = make_url(text or DEFAULT_DATABASE)
-    except ArgumentError:
-        fail("--database: it is no URL: write sqlite:///PATH or postgresql://USER@HOST/NAME")
-    if url.password is not None or "password" in url.query:
-        fail("--database: a password in a flag or variable can be read by others: put the URL in --database-file")
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        fail(f"{option}: it is no URL: write sqlite:///PATH or postgresql://USER@HOST/NAME")
+    if file is None and (url.password is not None or "password" in url.query):
+        fail(f"{option}: a password in a flag or variable can be read by others: put the URL in --database-file")
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        fail(f"--database: there is no file {url.database}: correct the path, or start the operator first")
-    return text or DEFAULT_DATABASE
+        fail(f"{option}: there is no file {url.database}: correct the path, or start the operator first")
+    return text
 
 
 def _read(path: Path) -> bytes:

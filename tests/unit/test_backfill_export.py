@@ -185,6 +185,16 @@ async def test_names_become_valid_and_stay_unique(url: str, tmp_path: Path) -> N
     assert all(converted(name) == converted(converted(name)) for name in names)
 
 
+async def test_a_name_that_two_orgs_have_is_given_once(url: str, tmp_path: Path) -> None:
+    rows = [OlderRow("warehouse", "pg", {"host": "h"}, extra={"org_id": org}) for org in ("acme", "beta")]
+    make_older_install(url, rows=rows, more=", org_id TEXT")
+    first, second = await exported(url)
+    assert first.name == "warehouse"
+    assert second.name.startswith("warehouse-")
+    assert documents(second)[0]["spec"]["displayName"] == "warehouse"
+    validates(tmp_path, [first, second])
+
+
 async def test_headers_have_keys_that_a_secret_may_have(url: str, tmp_path: Path) -> None:
     headers = {"X-Key": PLANTED, "X!Key": PLANTED, "X~Key": PLANTED}
     make_older_install(url, rows=[OlderRow("a", "webhook", {"url": "https://h.example", "headers": headers})])

@@ -172,6 +172,26 @@ async def test_settings_of_a_table_without_orgs_and_with_json(url: str) -> None:
     assert await run(url) == []
 
 
+async def test_settings_of_orgs_that_are_numbers_or_none(url: str) -> None:
+    make_settings(url, "org_id INTEGER, key TEXT, value TEXT", ())
+    for org in (7, None):
+        values = {"org": org, "url": f"https://x.example/{URL_TOKEN}"}
+        sql(url, "INSERT INTO honeyframe.app_config VALUES (:org, 'notif_slack_url', :url)", values)
+    lines = await run(url)
+    assert [line.subject.split("/")[0] for line in lines] == ["7", "default"]
+    assert [line.outcome for line in await run(url, remove=True)] == [Outcome.ALREADY] * 2
+    assert await run(url) == []
+
+
+async def test_a_row_that_a_connector_has_taken_over_is_there_already(url: str) -> None:
+    make_settings(url, rows=SETTINGS[:1])
+    await run(url)
+    sql(url, "UPDATE honeyframe.data_connectors SET managed_by = 'operator'")
+    sql(url, "UPDATE honeyframe.connector_secret_history SET reason = ''")
+    (line,) = await run(url)
+    assert line.outcome is Outcome.ALREADY
+
+
 async def test_settings_that_make_no_whole_are_named_without_their_values(url: str) -> None:
     make_settings(
         url,
