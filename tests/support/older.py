@@ -25,6 +25,7 @@ FOREIGN = b"gAAAAAB-somebody-elses-format"
 IDS = {
     "text": ("VARCHAR(36)", [f"0000000{number}-aaaa-4bbb-8ccc-dddddddddddd" for number in range(1, 7)]),
     "uuid": ("UUID", [f"0000000{number}-aaaa-4bbb-8ccc-dddddddddddd" for number in range(1, 7)]),
+    "serial": ("SERIAL", [str(number) for number in range(1, 7)]),
     "number": ("INTEGER", [str(number) for number in range(1, 7)]),
 }
 
@@ -101,7 +102,7 @@ def make_older_install(
     sql(url, f"CREATE TABLE honeyframe.data_connectors (id {type_} PRIMARY KEY, {columns} {blob}{more})")
     made = values if len(rows) <= len(values) else [str(number) for number in range(1, len(rows) + 1)]
     for row_id, row in zip(made, rows, strict=False):
-        add_older_row(url, row_id if ids != "number" else int(row_id), row)
+        add_older_row(url, row_id if ids in ("text", "uuid") else int(row_id), row)
     return list(made[: len(rows)])
 
 

@@ -111,8 +111,11 @@ async def test_two_rows_of_one_name_are_named_and_nothing_is_changed(url: str) -
     assert dump(url) == before
 
 
-async def test_the_operators_rows_get_the_next_numbers(url: str) -> None:
-    make_older_install(url, ids="number", rows=ROWS)
+@pytest.mark.parametrize("ids", ["number", "serial"])
+async def test_the_operators_rows_get_the_next_numbers(url: str, ids: str) -> None:
+    make_older_install(url, ids=ids, rows=ROWS)
+    if ids == "serial" and not is_sqlite(url):
+        sql(url, "SELECT setval('honeyframe.data_connectors_id_seq', 5)")
     async with opened(url, KEYRING) as (_, vault):
         first = await accept(vault, await make(vault), {"password": b"planted"})
         second = await make(vault, "lake", uid="uid-2")
