@@ -13,11 +13,13 @@ from pydantic import ValidationError
 from honeyframe_connectors.api.catalog_config import CatalogConfigSpec
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import API_VERSION, sentences
+from honeyframe_connectors.cli import rows
 from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.errors import Stalled
 from honeyframe_connectors.registry import Registry, default_registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(rows.app, name="vault")
 WRONG_INPUT = 2
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -62,8 +62,8 @@ def _stale_sqlite(_element: _stale, _compiler: Any, **_: Any) -> str:
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-{STALE_SECONDS} seconds')"
 
 
-_CLUSTER = bindparam("cluster")
-_PROCESS = bindparam("process")
+_CLUSTER: BindParameter[str] = bindparam("cluster")
+_PROCESS: BindParameter[str] = bindparam("process")
 _OURS = (clusters.c.cluster_id == _CLUSTER, clusters.c.process_id == _PROCESS, clusters.c.released.is_(False))
 _TAKE = (
     update(clusters)

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+OPERATOR = "operator"
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Whose a row is: a namespace of a cluster."""
 
     cluster_id: str
+    """Empty for the platform's own rows."""
     namespace_uid: str
+    """Empty where the row was handed over to a cluster, until its Connector is seen there."""
     org: str
     project: str
     """The namespace's name."""
@@ -61,6 +65,8 @@ class ConnectorRow:
     wrapped_keys: bytes = field(repr=False)
     row_mac: str = field(repr=False, default="")
     """Keyed MAC of whose the row is, its name and what serves."""
+    managed_by: str = OPERATOR
+    """Who keeps it: the operator, or a part of the platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,21 @@ class VersionInfo:
     restored_from: int | None
     secret_mac: str | None
     """Keyed MAC of its secret values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deleted row, as far as a purge needs it."""
+
+    id: str
+    org: str
+    project: str
+    name: str
+    cluster_id: str
+    deleted_at: datetime
+    deletion_policy: str
+    purge_at: datetime | None
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,17 +20,16 @@ import orjson
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from honeyframe_connectors.api.kinds import now
+from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, now
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.database import Change, Database, Missed
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
-from honeyframe_connectors.vault.rows import ConnectorRow, Owner, Version, VersionInfo
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, Version, VersionInfo
 
 logger = logging.getLogger(__name__)
 
-OPERATOR = "operator"
 _DATA_KEY_ID = bytes(8)
 """A version's blob is sealed with its connector's own data key, which has no name."""
 _CHECK = b"honeyframe vault check value"
@@ -128,6 +127,15 @@ class Vault:
         self._mac_key(row)
         return row
 
+    async def find(self, row_id: str) -> ConnectorRow | None:
+        """Anybody's row as it stands there, whether it opens or not; None where there is none.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the store cannot be used.
+        """
+        found = await self._database.read(lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none())
+        return _row(found) if found is not None else None
+
     async def create(
         self,
         owner: Owner,
@@ -220,6 +228,32 @@ class Vault:
             values["row_mac"] = changed.row_mac
         await self._swap(row, values, *([_audit(audit, row, {})] if audit is not None else ()))
         return changed
+
+    async def move(self, row: ConnectorRow, owner: Owner, *, name: str, audit: str, **changes: Any) -> ConnectorRow:
+        """A row under another owner and name, with its MAC made anew once the old one was found right.
+
+        Raises:
+            RowChanged: it is not as it was read.
+            Stalled: `NameConflict`, somebody else has a row of this name there.
+            Waiting: `VaultUnavailable`, the store cannot be used, or the row does not open.
+        """
+        mac_key = self._mac_key(row)
+        moved = replace(row, owner=owner, name=name, **changes, revision=random_tokens.token_hex(16))
+        moved = replace(moved, row_mac=_row_mac(mac_key, moved))
+        values = {
+            **changes,
+            "cluster_id": owner.cluster_id or None,
+            "namespace_uid": owner.namespace_uid or None,
+            "org": owner.org,
+            "project": owner.project,
+            "name": name,
+            "row_mac": moved.row_mac,
+            "revision": moved.revision,
+            "updated_at": now(),
+        }
+        before = {"cluster": row.owner.cluster_id, "name": row.name, "managed_by": row.managed_by}
+        await self._swap(row, values, _audit(audit, moved, {"before": before}), place=moved)
+        return moved
 
     async def commit(
         self,
@@ -389,15 +423,17 @@ class Vault:
             return replace(row, observed=None)
         return row
 
-    async def _swap(self, row: ConnectorRow, values: Mapping[str, Any], *more: Change) -> None:
-        """Compare-and-set on the row's revision, with more in the same transaction."""
+    async def _swap(
+        self, row: ConnectorRow, values: Mapping[str, Any], *more: Change, place: ConnectorRow | None = None
+    ) -> None:
+        """Compare-and-set on the row's revision, with more in the same transaction; `place` is where it moves to."""
         swap = Change(_update(tuple(values)), {**values, "row_id": row.id, "was": row.revision}, meets=True)
         try:
             await self._database.apply(swap, *more)
         except Missed:
             raise RowChanged from None
         except IntegrityError:
-            raise _name_conflict(row, await self._holder(row)) from None
+            raise _name_conflict(place or row, await self._holder(place or row)) from None
 
     async def _holder(self, row: ConnectorRow) -> ConnectorRow | None:
         """Who has the name of a row now; the platform's own rows are no exception."""
@@ -416,18 +452,28 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         return RowChanged()
     if holder.id == row.id:
         return _tampered(row.id, DoesNotOpen("a version is kept whose number is above its last_version"))
-    if not holder.owner.cluster_id:
+    do = "use another metadata.name, or delete the other one"
+    if holder.managed_by != OPERATOR:
         whose = "the platform itself keeps it"
+        do = (
+            f'to take it over, give this Connector the annotation {ADOPT_ANNOTATION}: "{holder.id}" and a Secret with '
+            "the values that serve; or use another metadata.name"
+        )
     elif holder.owner.cluster_id != owner.cluster_id:
         whose = f"cluster {holder.owner.cluster_id} keeps it"
+        do = (
+            "if this cluster takes that one's place, run in the operator's pod honeyframe vault claim --from-cluster "
+            f"{holder.owner.cluster_id}; or use another metadata.name"
+        )
+    elif not holder.owner.namespace_uid:
+        return TryAgain(Reason.PROGRESSING, f"row {holder.id} was handed over a moment ago", retry_after=2.0)
     elif holder.owner.namespace_uid != owner.namespace_uid:
         whose = f"another namespace of this cluster (uid {holder.owner.namespace_uid}) keeps it"
     else:
         whose = f"this namespace keeps it, for another object (row {holder.id})"
     return Stalled(
         Reason.NAME_CONFLICT,
-        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: "
-        "use another metadata.name, or delete the other one",
+        f"org {owner.org}, project {owner.project} has a connector {row.name} already, and {whose}: {do}",
     )
 
 
@@ -458,6 +504,7 @@ def _row(found: Any) -> ConnectorRow:
         revision=found.revision,
         wrapped_keys=found.wrapped_keys or b"",
         row_mac=found.row_mac or "",
+        managed_by=found.managed_by,
     )
 
 
