@@ -8,18 +8,19 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
+    ADOPT_ANNOTATION,
     CREDENTIALS_LABEL,
     LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
-    now,
     parse_timestamp,
     seconds,
     sentences,
@@ -29,12 +30,13 @@ from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, TryAga
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.targets import Targets
-from honeyframe_connectors.vault.rows import ConnectorRow
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner
 from honeyframe_connectors.vault.vault import RowChanged, Vault
-from reconcilers import attempts, connector_status, restart
+from reconcilers import adoption, attempts, connector_status, restart
 from reconcilers.attempts import Pending
 from reconcilers.conditions import conditions
 from reconcilers.connector_scope import Memory, Scope
+from reconcilers.deletion import purge_time
 from reconcilers.ledger import Ledger
 from reconcilers.ports import Cluster, Resource, Source
 from reconcilers.restart import applied, canonical, matches, status_digest
@@ -64,7 +66,12 @@ class Connectors:
     """Told of every check: the type's name, and how it went."""
     committed: Callable[[str], None] = lambda _type: None
     """Told of every version that was made: the type's name."""
+    purge_after: timedelta = timedelta(hours=24)
+    """How long a deleted row is kept."""
+    went: Callable[[ConnectorRow], None] = lambda _row: None
+    """Told of every row that was deleted."""
     clock: Callable[[], float] = time.time
+    _cluster_id: str = ""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
     _drivers_found: set[str] = field(default_factory=set)
@@ -76,6 +83,7 @@ class Connectors:
             Waiting: the vault cannot be reached or opened.
         """
         await self.vault.open()
+        self._cluster_id = cluster_id
         self.ledger = Ledger(await self.vault.rows(cluster_id))
 
     def known(self, resource: Resource, secret: Source | None, ca: Source | None) -> float | None:
@@ -109,6 +117,7 @@ class Connectors:
         suspended = resource.spec.get("suspend") is True
         report, full = Report(), not suspended
         try:
+            await self._keep_policy(scope)
             await self._revoke_unlabelled(scope)
             if suspended:
                 return self._suspended(scope)
@@ -134,13 +143,22 @@ class Connectors:
             await self._update(row, observed=observed)
 
     async def gone(self, namespace: str, name: str, uid: str | None) -> None:
-        """Stop what serves of an object that is not there, or there under another uid; its rows stay."""
+        """Stop what serves of an object that is surely not there, or there under another uid; its rows stay a while."""
         if self.ledger is None:
             raise Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
         for row in self.ledger.of(namespace, name):
-            if row.deleted_at is None and row.object_uid != uid:
-                self._memories.pop(row.object_uid, None)
-                await self._update(row, deleted_at=now(), audit="connector.deleted")
+            # One that was handed over may yet be this object's: it takes it, or ends it, in its reconcile.
+            anothers = row.object_uid != uid and (uid is None or row.owner.namespace_uid != "")
+            if row.deleted_at is None and anothers:
+                await self._soft_delete(row)
+
+    async def keep_until(self, row: ConnectorRow, moment: datetime) -> ConnectorRow:
+        """A deleted row, to be purged at another moment."""
+        return await self._update(row, purge_at=moment)
+
+    async def refresh(self, row: ConnectorRow) -> None:
+        """Read a row again that was written by somebody else."""
+        await self._read_again(row)
 
     def served_from(self, namespace: str, secret: str) -> list[str]:
         """The names of the Connectors whose serving values came from a Secret."""
@@ -170,13 +188,11 @@ class Connectors:
                 "the vault is not open yet: see the operator's log and its --database and --secret-file",
             )
         owner = scope.owner = self.cluster.owner(resource.namespace)
-        row = None
-        for candidate in self.ledger.of(resource.namespace, resource.name):
-            same_namespace = candidate.owner.namespace_uid == owner.namespace_uid
-            if candidate.deleted_at is None and (not same_namespace or candidate.object_uid != resource.uid):
-                candidate = await self._update(candidate, deleted_at=now(), audit="connector.deleted")  # noqa: PLW2901
-            if same_namespace and candidate.type == type_.name and (row is None or row.deleted_at is not None):
-                row = candidate if row is None or candidate.deleted_at is None else row
+        row = self._live_row(resource)
+        if row is None or (row.owner.namespace_uid, row.type) != (owner.namespace_uid, type_.name):
+            row = await self._found(scope, owner)
+        if row is None and (wanted := resource.annotations.get(ADOPT_ANNOTATION)):
+            row = await self._adopt(scope, owner, wanted)
         if row is None:
             self.fence()
             row = self.ledger.put(
@@ -190,6 +206,7 @@ class Connectors:
                 )
             )
         scope.row = row
+        await self._keep_policy(scope)
         if row.owner.org != owner.org:
             raise Stalled(
                 Reason.ORG_MISMATCH,
@@ -197,6 +214,25 @@ class Connectors:
                 f"put the label honeyframe.io/org={row.owner.org} back on the namespace, or create the Connector anew",
             )
         return row.id
+
+    async def _recognise(self, scope: Scope) -> str:
+        """What was adopted is no rotation: a version from before there were MACs is compared by its values, once."""
+        row, type_ = _required(scope.row), _required(scope.type)
+        if row.serving_version is not None and (row.config_mac is None or row.secret_mac is None):
+            tuning = marked(type_.config, Mark.TUNING)
+            try:
+                version = await self.vault.serving(row, tuning)
+            except RowChanged:
+                await self._read_again(row)
+                raise
+            same_config = _untuned(scope.declared, tuning) == _untuned(version.config, tuning)
+            macs = {
+                "config_mac": scope.config_mac if same_config and scope.ca == version.ca else None,
+                "secret_mac": scope.secret_mac if scope.values == version.secrets else None,
+            }
+            changes = {name: mac for name, mac in macs.items() if mac is not None and getattr(row, name) is None}
+            scope.row = await self._update(row, **changes) if changes else row
+        return "what serves is known"
 
     async def _read(self, scope: Scope) -> str:
         """The Secret and the CA are there and may be used."""
@@ -291,12 +327,96 @@ class Connectors:
             Step("own", ConditionType.READY, self._own, needs=("declare",)),
             Step("read", ConditionType.CREDENTIALS_IN_SYNC, self._read, needs=("own",)),
             Step("merge", ConditionType.CONFIG_VALID, self._merge, needs=("read",)),
-            Step("accept", ConditionType.CREDENTIALS_IN_SYNC, self._accept, needs=("merge",)),
+            Step("recognise", ConditionType.CREDENTIALS_IN_SYNC, self._recognise, needs=("merge",)),
+            Step("accept", ConditionType.CREDENTIALS_IN_SYNC, self._accept, needs=("recognise",)),
             *self._tick(),
         )
 
     def _tick(self) -> tuple[Step[Scope], ...]:
         return (Step("check", ConditionType.HEALTHY, self._check),)
+
+    # --- whose row -------------------------------------------------------------------------------------------------
+
+    async def _found(self, scope: Scope, owner: Owner) -> ConnectorRow | None:
+        """The row that a Connector of this name had here before, or that was handed over; other rows of it end."""
+        resource, type_ = scope.resource, _required(scope.type)
+        candidates = _required(self.ledger).of(resource.namespace, resource.name)
+        if candidates:
+            await self._confirm(resource, owner)
+        found = None
+        for candidate in candidates:
+            handed_over = not candidate.owner.namespace_uid
+            same_namespace = candidate.owner.namespace_uid == owner.namespace_uid
+            fits = candidate.type == type_.name and (same_namespace or handed_over)
+            other = candidate.object_uid != resource.uid if same_namespace else not (handed_over and fits)
+            if candidate.deleted_at is None and other:
+                candidate = await self._soft_delete(candidate)  # noqa: PLW2901
+            if fits and (found is None or (found.deleted_at is not None and _is_later(candidate, found))):
+                found = candidate
+        if found is None or found.owner.namespace_uid:
+            return found
+        here = replace(found.owner, namespace_uid=owner.namespace_uid)
+        uid = {"object_uid": resource.uid} if found.deleted_at is None else {}
+        return await self._written(found, self.vault.move(found, here, name=found.name, audit="connector.found", **uid))
+
+    async def _confirm(self, resource: Resource, owner: Owner) -> None:
+        """Ask the API server itself before a row changes hands or ends: a watch may be behind.
+
+        Raises:
+            TryAgain: the object or its namespace is another by now.
+        """
+        uid = await self.cluster.uid("Connector", resource.namespace, resource.name)
+        if uid != resource.uid or await self.cluster.namespace_uid(resource.namespace) != owner.namespace_uid:
+            raise TryAgain(Reason.PROGRESSING, "the object or its namespace is another by now", retry_after=0.5)
+
+    async def _adopt(self, scope: Scope, owner: Owner, wanted: str) -> ConnectorRow:
+        """Take over the row that the annotation names."""
+        spec, type_, resource = _required(scope.spec), _required(scope.type), scope.resource
+        found = await self.vault.find(wanted)
+        row = adoption.require_adoptable(found, wanted, owner, type_.name, self.registry)
+        await self._confirm(resource, owner)
+        await self._read(scope)
+        if row.serving_version is not None:
+            served = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
+            adoption.require_possession(row, served.secrets, scope.values)
+        # The platform's own MACs, if any, were made of something else: `_recognise` makes them.
+        macs = {} if row.managed_by == OPERATOR else {"config_mac": None, "secret_mac": None}
+        adopted = self.vault.move(
+            row,
+            owner,
+            name=resource.name,
+            audit="connector.adopted",
+            display_name=spec.display_name or resource.name,
+            type=type_.name,
+            category=str(type_.category),
+            managed_by=OPERATOR,
+            object_uid=resource.uid,
+            secret_name=spec.secret_ref.name if spec.secret_ref else None,
+            deleted_at=None,
+            purge_at=None,
+            **macs,
+        )
+        taken = await self._written(row, adopted)
+        if (row.owner.project, row.name) != (taken.owner.project, taken.name):
+            _required(self.ledger).drop(row)
+        return taken
+
+    async def _soft_delete(self, row: ConnectorRow) -> ConnectorRow:
+        """Nothing of it serves from now on; it is purged later, and much later where its CRD went."""
+        halted = row.deletion_policy != "Retain" and not await self.cluster.kinds_intact()
+        moment = datetime.fromtimestamp(int(self.clock()), UTC)
+        purge_at = purge_time(row.deletion_policy, moment, purge_after=self.purge_after, halted=halted)
+        self._memories.pop(row.object_uid, None)
+        row = await self._update(row, deleted_at=moment, purge_at=purge_at, audit="connector.deleted")
+        self.went(row)
+        return row
+
+    async def _keep_policy(self, scope: Scope) -> None:
+        """The row says what becomes of it, for the object cannot any more when it is gone."""
+        row, policy = scope.row, scope.resource.spec.get("deletionPolicy", "Delete")
+        if row is not None and row.deletion_policy != policy:
+            purge_at = None if policy == "Retain" else row.purge_at
+            scope.row = await self._update(row, deletion_policy=policy, purge_at=purge_at)
 
     # --- what the steps share ------------------------------------------------------------------------------------
 
@@ -392,16 +512,18 @@ class Connectors:
             write.close()
             raise
         try:
-            return ledger.put(await write)
+            written = ledger.put(await write)
         except RowChanged:
             await self._read_again(row)
             raise
+        if written.deleted_at is None and written.purge_at is not None:  # it came back
+            written = await self._update(written, purge_at=None)
+        return written
 
     async def _read_again(self, row: ConnectorRow) -> None:
         ledger, fresh = _required(self.ledger), await self.vault.load(row.id)
-        if fresh is None:
-            ledger.drop(row)
-        else:
+        ledger.drop(row)
+        if fresh is not None and (fresh.owner.cluster_id, fresh.managed_by) == (self._cluster_id, OPERATOR):
             ledger.put(fresh)
 
     async def _probe(
@@ -680,6 +802,11 @@ def _required(value: T | None) -> T:
 
 def _untuned(config: Mapping[str, Any], tuning: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in tuning}
+
+
+def _is_later(row: ConnectorRow, other: ConnectorRow) -> bool:
+    """Whether a row lives, or died later."""
+    return row.deleted_at is None or (other.deleted_at is not None and row.deleted_at > other.deleted_at)
 
 
 def _reason(condition: Mapping[str, Any]) -> Reason:

@@ -57,3 +57,11 @@ class Cluster(Protocol):
     async def uid(self, kind: str, namespace: str, name: str) -> str | None:
         """The uid of an object of our kinds, read now; None where there is none."""
         ...
+
+    async def namespace_uid(self, namespace: str) -> str | None:
+        """The uid of a namespace, read now; None where there is none."""
+        ...
+
+    async def kinds_intact(self) -> bool:
+        """Whether every CRD of ours is there and stays: objects that go with theirs were not deleted by anybody."""
+        ...

@@ -61,6 +61,7 @@ class Told(ConnectorType[ToldConfig]):
 class ToldCluster:
     data: dict[str, bytes] = field(default_factory=lambda: {"password": b"good-one"})
     version: int = 1
+    object_uid: str = "uid"
 
     def owner(self, namespace: str) -> Owner:
         return Owner("cluster", "namespace-uid", "acme", namespace)
@@ -72,7 +73,13 @@ class ToldCluster:
         return Content(Source("secret-uid", str(self.version), labelled=True), self.data)
 
     async def uid(self, kind: str, namespace: str, name: str) -> str | None:
-        return None
+        return self.object_uid
+
+    async def namespace_uid(self, namespace: str) -> str | None:
+        return "namespace-uid"
+
+    async def kinds_intact(self) -> bool:
+        return True
 
     def put(self, password: bytes) -> None:
         self.data, self.version = {"password": password}, self.version + 1
@@ -235,6 +242,7 @@ async def test_made_again_after_a_delete_that_was_missed(bench: Bench) -> None:
     identifier = bench.resource.status["connectorId"]
     for number in range(3):
         bench.resource = replace(bench.resource, uid=f"uid-{number}", status={})
+        bench.cluster.object_uid = bench.resource.uid
         assert (await bench.look())["Ready"]["status"] == "True"
         assert bench.resource.status["connectorId"] == identifier
         assert (await bench.look())["Ready"]["status"] == "True"
