@@ -15,15 +15,17 @@ from typing import Any
 import orjson
 
 from honeyframe_connectors.api import catalog_config, connector
-from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
+from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, CREDENTIALS_LABEL, GROUP, VERSION
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.probe import Gate
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.vault.clusters import BEAT_SECONDS, Held, Leadership
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
 from honeyframe_operator.cluster import ClusterView
@@ -40,12 +42,14 @@ from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
 from reconcilers.ports import Resource
+from reconcilers.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
 KINDS = (connector.KIND, catalog_config.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
+RELEASE_SECONDS = 2.0
 STUCK_SECONDS = 180.0
 """A queue in which nothing moves for longer than this is broken."""
 
@@ -57,6 +61,8 @@ class Health:
     stale_since: float | None = None
     synced: bool = False
     vault: str = "the vault is not open yet"
+    standing_by: str = ""
+    """Why this process does not work although it holds the Lease."""
 
 
 @dataclass
@@ -71,6 +77,8 @@ class Operator:
     catalog_configs: CatalogConfigs
     controller: Controller
     leader: Leader
+    leadership: Leadership
+    upkeep: Upkeep
     metrics: Metrics
     health: Health = field(default_factory=Health)
     _metadata_watches: list[MetadataWatch] = field(default_factory=list)
@@ -214,31 +222,73 @@ class Operator:
     # --- work ------------------------------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
+        """Work, unless another process has the cluster's row: the Lease is one API server's word only."""
+        await self._metadata_synced()
+        try:
+            while True:
+                try:
+                    await self._open_vault_once()
+                    await self._work()
+                except* Held as held:
+                    self._stand_by(held)
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            try:
+                await asyncio.wait_for(self.leadership.release(), RELEASE_SECONDS)
+            except (Waiting, TimeoutError):
+                logger.info("the cluster's row could not be released; it runs out by itself")
+
+    async def _work(self) -> None:
+        self.health.standing_by = ""
         self.metrics.leading.set(1)
         try:
-            await self._metadata_synced()
-            await self._open_vault_once()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.controller.work())
                 await asyncio.sleep(0)
                 self.controller.look_at_all()
-                if self.connectors.ledger is None:
-                    group.create_task(self._open_vault())
+                group.create_task(self._keep_leading())
+                group.create_task(self.upkeep.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
             self.connectors.ledger = None
 
-    async def _open_vault(self) -> None:
-        while self.connectors.ledger is None:
-            await asyncio.sleep(RETRY_SECONDS)
-            await self._open_vault_once()
-        self.controller.look_at_all()
+    async def _keep_leading(self) -> None:
+        """Open the vault as soon as that can be done, then say in the cluster's row that this process leads."""
+        if self.connectors.ledger is None:
+            while self.connectors.ledger is None:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self._open_vault_once()
+            self.controller.look_at_all()
+        trouble = ""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self.leadership.renew()
+                trouble = ""
+            except Held:
+                raise
+            except Waiting as error:
+                if error.message != trouble:
+                    logger.error("the cluster's row: %s", error.message)  # noqa: TRY400 - the sentence is what helps
+                trouble = error.message
+
+    def _stand_by(self, held: BaseExceptionGroup[Held]) -> None:
+        said, self.health.standing_by = self.health.standing_by, "another process leads this cluster"
+        if not said:
+            first: BaseException = held
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            logger.warning("%s", first)
 
     async def _open_vault_once(self) -> None:
         try:
+            await self.vault.open()
+            await self.leadership.take()
             await self.connectors.load(self.cluster.cluster_id)
             await self.catalog_configs.load()
+        except Held:
+            raise
         except Waiting as error:
             if self.health.vault != error.message:
                 logger.error("the vault: %s", error.message)  # noqa: TRY400 - the sentence is what helps
@@ -254,14 +304,14 @@ class Operator:
         stale, queue = self.health.stale_since, self.controller.queue
         if self.health.synced and stale is not None and time.monotonic() - stale > self.settings.stale_after:
             return "the watch does not show what a LIST shows"
-        if self.leader.leads and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
+        if self.controller.working and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
             return "the queue does not move"
         return ""
 
     def _ready(self) -> str:
         if not self.health.synced:
             return "not every object is known yet"
-        if self.leader.leads and not self.controller.working:
+        if self.leader.leads and not self.controller.working and not self.health.standing_by:
             return "the vault's rows are being read"
         return ""
 
@@ -277,23 +327,38 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
-        yield await _wire(settings, client, Vault(database, keyring), Orgs(database))
+        yield await _wire(settings, client, database, keyring)
     finally:
         await client.close()
         await database.close()
 
 
-async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs) -> Operator:
+async def _wire(settings: Settings, client: KubeClient, database: Database, keyring: Keyring) -> Operator:
+    vault, orgs = Vault(database, keyring), Orgs(database)
     cluster = ClusterView(
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
         default_org=settings.default_org,
+        plurals=frozenset(kind.plural for kind in KINDS),
         opt_in=settings.secret_opt_in,
     )
     for namespace in settings.watch_namespaces:
         cluster.namespaces[namespace] = decode(await client.get(f"/api/v1/namespaces/{namespace}"))
     leader = Leader(client, namespace=settings.lease_namespace, name=LEASE, identity=settings.name)
+    leadership = Leadership(database, cluster.cluster_id)
     objects, metrics = Objects(), Metrics()
+
+    def fence() -> None:
+        leader.fence()
+        leadership.fence()
+
+    def look_at_adopters(row: ConnectorRow) -> None:
+        """A row that was deleted may be what a Connector of its namespace waits for."""
+        for key in objects.keys(connector.KIND.kind):
+            body = objects.get(key)
+            if body and key[1] == row.owner.project and ADOPT_ANNOTATION in (body["metadata"].get("annotations") or {}):
+                controller.look(key)
+
     queue: WorkQueue[Key] = WorkQueue()
     metrics.follow(queue)
     connectors = Connectors(
@@ -305,11 +370,13 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
             own=await _addresses(client.host),
         ),
         gate=Gate(),
-        fence=leader.fence,
+        fence=fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
         probed=metrics.probed,
         committed=metrics.committed,
+        purge_after=settings.kept,
+        went=look_at_adopters,
     )
 
     def rivals(org: str) -> list[Resource]:
@@ -317,7 +384,7 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
         return [each for each in found if each.spec.get("org") == org]
 
-    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=leader.fence, rivals=rivals)
+    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=fence, rivals=rivals)
     controller = Controller(
         client=client,
         objects=objects,
@@ -332,7 +399,17 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, orgs: Orgs
         identity=settings.name,
         scopes=tuple(settings.watch_namespaces) or ("",),
     )
-    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics)
+    upkeep = Upkeep(
+        connectors,
+        database,
+        cluster.cluster_id,
+        look=lambda namespace, name: controller.look((connector.KIND.kind, namespace, name)),
+        purged=metrics.rows_purged.inc,
+        halted=metrics.purges_halted.set,
+    )
+    return Operator(
+        settings, client, vault, cluster, connectors, catalog_configs, controller, leader, leadership, upkeep, metrics
+    )
 
 
 async def serve(settings: Settings) -> None:
