@@ -355,9 +355,15 @@ class Connectors:
                 found = candidate
         if found is None or found.owner.namespace_uid:
             return found
+        # A namespace of that name proves nothing: it serves once its Secret shows the values, as one made again does.
         here = replace(found.owner, namespace_uid=owner.namespace_uid)
-        uid = {"object_uid": resource.uid} if found.deleted_at is None else {}
-        return await self._written(found, self.vault.move(found, here, name=found.name, audit="connector.found", **uid))
+        changes: dict[str, Any] = {}
+        if found.deleted_at is None:
+            at = datetime.fromtimestamp(int(self.clock()), UTC)
+            purge_at = purge_time(found.deletion_policy, at, purge_after=self.purge_after, halted=True)
+            changes = {"deleted_at": at, "purge_at": purge_at}
+        move = self.vault.move(found, here, name=found.name, audit="connector.moved", **changes)
+        return await self._written(found, move)
 
     async def _confirm(self, resource: Resource, owner: Owner) -> None:
         """Ask the API server itself before a row changes hands or ends: a watch may be behind.

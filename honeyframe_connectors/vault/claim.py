@@ -4,13 +4,14 @@ A row that was handed over names the new cluster and no namespace uid: the Conne
 and type takes it at first sight.
 """
 
-from collections.abc import AsyncIterator, Collection
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, select
 
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled
-from honeyframe_connectors.store.database import Database, Unreachable
+from honeyframe_connectors.store.database import BATCH, Database, Unreachable
 from honeyframe_connectors.store.tables import data_connectors
 from honeyframe_connectors.vault.clusters import Heartbeat, heartbeats
 from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow
@@ -66,22 +67,15 @@ async def refuse_while_at_work(database: Database, old: str) -> None:
         )
 
 
-async def claim(vault: Vault, rows: Collection[ConnectorRow], new: str) -> AsyncIterator[Claimed]:
-    """Hand rows over, one small transaction each; a second run goes on where this one ended.
+async def claim(vault: Vault, rows: Sequence[ConnectorRow], new: str) -> AsyncIterator[Claimed]:
+    """Hand rows over, each whole or not at all; a second run goes on where this one ended.
 
     Raises:
         Waiting: `VaultUnavailable`, the store cannot be used.
     """
-    for row in rows:
-        owner = replace(row.owner, cluster_id=new, namespace_uid="")
-        try:
-            moved = await vault.move(row, owner, name=row.name, audit="connector.claimed", object_uid="")
-        except Unreachable:
-            raise
-        except ConnectorError as error:
-            yield Claimed(row, error.message)
-        else:
-            yield Claimed(moved)
+    for start in range(0, len(rows), BATCH):
+        for claimed in await asyncio.gather(*(_claim(vault, row, new) for row in rows[start : start + BATCH])):
+            yield claimed
 
 
 async def handed_over(database: Database, cluster_id: str) -> list[str]:
@@ -91,6 +85,16 @@ async def handed_over(database: Database, cluster_id: str) -> list[str]:
         Waiting: `VaultUnavailable`.
     """
     return list(await database.read(lambda connection: connection.scalars(_HANDED_OVER, {"cluster": cluster_id}).all()))
+
+
+async def _claim(vault: Vault, row: ConnectorRow, new: str) -> Claimed:
+    owner = replace(row.owner, cluster_id=new, namespace_uid="")
+    try:
+        return Claimed(await vault.move(row, owner, name=row.name, audit="connector.claimed", object_uid=""))
+    except Unreachable:
+        raise
+    except ConnectorError as error:
+        return Claimed(row, error.message)
 
 
 def _heard(heartbeat: Heartbeat) -> str:

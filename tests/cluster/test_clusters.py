@@ -212,7 +212,8 @@ async def test_blue_and_green(
     (row,) = store.rows(namespace.name)
     assert (row["cluster_id"], row["deleted_at"]) == (await cluster_id(green_namespace.client), None)
     assert store.audited(namespace.name) == [
-        "connector.created", "connector.accepted", "connector.claimed", "connector.found",
+        "connector.created", "connector.accepted", "connector.claimed", "connector.moved",
+        "connector.found",
     ]  # fmt: skip
     blue.start()
     token = {"reconcile.fluxcd.io/requestedAt": "2027-01-01T00:00:00Z"}

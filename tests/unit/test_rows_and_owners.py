@@ -483,6 +483,23 @@ async def test_a_rebuilt_cluster_takes_the_rows(bench: Bench) -> None:
     assert (await bench.audited()).count("connector.claimed") == 2
 
 
+async def test_a_claimed_row_serves_nobody_who_does_not_have_its_values(bench: Bench) -> None:
+    first = await bench.apply("c")
+    await hand_over(bench, "blue", "green")
+    await bench.connectors.load("green")
+    bench.cluster.cluster_id, bench.cluster.namespace, bench.cluster.there = "green", "green-ns-uid", False
+    logins = bench.type.logins
+    waiting = await bench.apply("c", "green-uid")
+    assert (waiting["connectorId"], "servedVersion" in waiting) == (first["connectorId"], False)
+    assert bench.type.logins == logins
+    bench.now += 6 * 86_400
+    await bench.upkeep.tick()
+    bench.cluster.there, bench.cluster.data = True, {"password": b"other"}
+    assert (await bench.apply("c", "green-uid"))["servedVersion"] == 2, "tested first, as a first credential is"
+    row = await bench.row("c")
+    assert (row.deleted_at, row.purge_at) == (None, None)
+
+
 async def test_a_suspended_connector_leaves_its_claimed_row_alone(bench: Bench) -> None:
     first = await bench.apply("c")
     await hand_over(bench, "blue", "green")
