@@ -340,6 +340,7 @@ async def _wire(settings: Settings, client: KubeClient, database: Database, keyr
         cluster_id=settings.cluster_id or await _cluster_id(client),
         default_org=settings.default_org,
         plurals=frozenset(kind.plural for kind in KINDS),
+        watches_namespaces=not settings.watch_namespaces,
         opt_in=settings.secret_opt_in,
     )
     for namespace in settings.watch_namespaces:

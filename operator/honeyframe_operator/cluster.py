@@ -32,6 +32,8 @@ class ClusterView:
     default_org: str
     plurals: frozenset[str] = frozenset()
     """Our kinds."""
+    watches_namespaces: bool = True
+    """Whether a watch keeps `namespaces` current."""
     opt_in: bool = True
     """Whether a Secret must bear the label."""
     sources: dict[tuple[str, str, str], Source] = field(default_factory=dict)
@@ -92,8 +94,10 @@ class ClusterView:
         body = await self._read(f"/api/v1/namespaces/{namespace}", accept=METADATA)
         if body is None:
             return None
-        self.namespaces[namespace] = decode(body)
-        return self.namespaces[namespace].uid
+        metadata = decode(body)
+        if not self.watches_namespaces:
+            self.namespaces[namespace] = metadata
+        return metadata.uid
 
     async def kinds_intact(self) -> bool:
         """Whether every CRD of ours is there and stays.
