@@ -69,6 +69,8 @@ def claim(
 
     Rows are matched by the namespace's name, the Connector's name and its type. The exit code is 1 where a row could
     not be handed over.
+
+    Needs: the metadata store and the platform's secret, so it runs in the operator's pod.
     """
     secrets = [_read(secret_file), *(_read(Path(each)) for each in older_secret_files.split(",") if each)]
 
@@ -111,6 +113,8 @@ def purge(
     """Purge rows now, with their history, that would be purged later: nothing brings them back.
 
     The exit code is 1 where a row changed meanwhile and stayed.
+
+    Needs: the metadata store, so it runs in the operator's pod.
     """
     if not deleted:
         _fail("say --deleted: only rows of deleted Connectors are ever purged")
