@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 
-from benchmarks import operator_bench
+from benchmarks import operator_bench, vault_bench
 from hack.errors import SetupError
 
-BENCHES = {"operator": operator_bench.run}
+BENCHES = {"operator": operator_bench.run, "vault": vault_bench.run}
 
 
 def main() -> int:

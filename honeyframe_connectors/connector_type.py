@@ -31,6 +31,8 @@ class Mark(StrEnum):
     """Comes from the Secret only; never in `spec.config`, status, log or repr."""
     DESTINATION = "destination"
     """Where a connection goes: a kept secret value is never sent to another one."""
+    ACCOUNT = "account"
+    """Who logs in: refused logins are counted for an account at a destination."""
     TUNING = "tuning"
     """Applies at once and is no part of a version: pool sizes and the like."""
     MAPPABLE = "mappable"
@@ -145,6 +147,9 @@ class CheckResult:
         return any(step.name == "authenticate" and step.outcome is Outcome.PASSED for step in self.steps)
 
 
+CAPABILITIES: Final = ("check", "discover", "read", "query", "notify", "send")
+"""What a type may be able to do: each is a method of that name, and a type that cannot has none."""
+
 C = TypeVar("C", bound=ConnectorConfig)
 
 
@@ -169,6 +174,11 @@ class ConnectorType(abc.ABC, Generic[C]):
     """Whether a spec without `secretRef` is refused."""
     config: type[C]
 
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, by the methods that it has."""
+        return tuple(name for name in CAPABILITIES if callable(getattr(self, name, None)))
+
     @abc.abstractmethod
     async def check(self, config: C, checkup: Checkup) -> None:
         """Try the config against the target, without cost or side effect.
@@ -178,6 +188,17 @@ class ConnectorType(abc.ABC, Generic[C]):
             Unanswered: no answer that counts.
             Stalled: the address is not allowed (`TargetNotAllowed`) or the config cannot be used.
         """
+
+    def endpoints(self, config: C) -> tuple[tuple[str, int], ...]:  # noqa: ARG002 - for those that know theirs
+        """Host and port of everything that is dialled, as it is declared; what `honeyframe.io/targets` is held against.
+
+        A type that does not say is refused where a Secret names its targets.
+        """
+        return ()
+
+    def strictness(self, config: C, ca: bytes | None) -> int:  # noqa: ARG002 - for those whose fields decide it
+        """How much of the server's identity is verified: a kept secret value never goes where it is less."""
+        return 0
 
     def require_driver(self) -> None:
         """Make sure that the driver is there.

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     SECRET_KEY_MISSING = "SecretKeyMissing"
     CA_NOT_FOUND = "CANotFound"
     ORG_MISMATCH = "OrgMismatch"
+    CONNECTOR_NOT_FOUND = "ConnectorNotFound"
     TARGET_NOT_ALLOWED = "TargetNotAllowed"
     TARGET_CHANGED = "TargetChanged"
     CONNECTION_FAILED = "ConnectionFailed"

@@ -44,6 +44,8 @@ def conditions(
         if verdict.ready == "Unknown" and verdict.progress is ConditionType.RECONCILING:
             reason = Reason.PROGRESSING
         written[verdict.progress] = ("True", reason, verdict.message)
+    if verdict.ended is not None:
+        written[verdict.ended] = ("True", verdict.reason, verdict.message)
     return [
         _condition(type_, status, reason, message, before.get(type_), generation)
         for type_, (status, reason, message) in written.items()

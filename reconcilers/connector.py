@@ -7,17 +7,15 @@ accepted. What a reconcile decides from stands in the row, so that a restart fin
 import hashlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import (
-    ADOPT_ANNOTATION,
-    CREDENTIALS_LABEL,
     LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
@@ -25,22 +23,31 @@ from honeyframe_connectors.api.kinds import (
     seconds,
     sentences,
 )
-from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType, Mark, marked, merge
-from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, TryAgain, Unanswered, Waiting
-from honeyframe_connectors.probe import Gate, probe
+from honeyframe_connectors.connector_type import CheckResult, ConnectorType, Mark, marked, merge
+from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Unanswered, Waiting
+from honeyframe_connectors.probe import Gate
 from honeyframe_connectors.registry import Registry
+from honeyframe_connectors.secret_targets import require_allowed
 from honeyframe_connectors.targets import Targets
-from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner
+from honeyframe_connectors.vault.content import config_mac, secret_mac
+from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import RowChanged, Vault
-from reconcilers import adoption, attempts, connector_status, restart
+from reconcilers import attempts, connector_status, references, restart
 from reconcilers.attempts import Pending
+from reconcilers.checks import Checks
 from reconcilers.conditions import conditions
-from reconcilers.connector_scope import Memory, Scope
-from reconcilers.deletion import purge_time
+from reconcilers.connector_scope import Memory, Scope, required
+from reconcilers.connector_usage import UsageBoard
+from reconcilers.digests import applied, canonical, status_digest
 from reconcilers.ledger import Ledger
+from reconcilers.logins import Logins
+from reconcilers.ownership import Ownership
 from reconcilers.ports import Cluster, Resource, Source
-from reconcilers.restart import applied, canonical, matches, status_digest
-from reconcilers.secret_values import certificates, pick, unlabelled
+from reconcilers.restart import matches
+from reconcilers.rollback import Rollback, asked, latest
+from reconcilers.rotation import Rotation, held_back, may_force
+from reconcilers.rows import Rows
+from reconcilers.secret_values import certificates, nothing_to_keep, pick, sentinels, unlabelled
 from reconcilers.steps import Outcome, Report, Step, Unreached, Verdict, run
 
 DAILY = 86400.0
@@ -54,6 +61,7 @@ class Connectors:
     registry: Registry
     vault: Vault
     cluster: Cluster
+    logins: Logins
     targets: Targets
     gate: Gate
     fence: Callable[[], None]
@@ -61,20 +69,39 @@ class Connectors:
     flags: str
     """The operator's flags that a reconcile depends on, canonical."""
     secret_opt_in: bool = True
-    ledger: Ledger | None = None
     probed: Callable[[str, CheckResult], None] = lambda _type, _result: None
     """Told of every check: the type's name, and how it went."""
     committed: Callable[[str], None] = lambda _type: None
     """Told of every version that was made: the type's name."""
+    usage: UsageBoard = field(default_factory=UsageBoard)
     purge_after: timedelta = timedelta(hours=24)
     """How long a deleted row is kept."""
     went: Callable[[ConnectorRow], None] = lambda _row: None
     """Told of every row that was deleted."""
     clock: Callable[[], float] = time.time
-    _cluster_id: str = ""
+    _rows: Rows = field(init=False)
+    _checks: Checks = field(init=False)
+    _ownership: Ownership = field(init=False)
+    _rotation: Rotation = field(init=False)
+    _rollback: Rollback = field(init=False)
     _memories: dict[str, Memory] = field(default_factory=dict)
     _fingerprints: dict[tuple[str, str], str] = field(default_factory=dict)
-    _drivers_found: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._rows = Rows(self.vault, self.fence)
+        self._checks = Checks(self.logins, self.targets, self.gate, self.probed)
+        self._ownership = Ownership(self._rows, self.cluster, self.registry, self._read_secret, self._deleted)
+        self._rotation = Rotation(self._rows, self._checks, self.committed)
+        self._rollback = Rollback(self._rotation, self.registry)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The rows in memory; None while the vault is not open, or somebody else leads."""
+        return self._rows.ledger
+
+    def unload(self) -> None:
+        """Forget the rows: somebody else may write them now."""
+        self._rows.ledger = None
 
     async def load(self, cluster_id: str) -> None:
         """Open the vault and read this cluster's rows.
@@ -83,8 +110,8 @@ class Connectors:
             Waiting: the vault cannot be reached or opened.
         """
         await self.vault.open()
-        self._cluster_id = cluster_id
-        self.ledger = Ledger(await self.vault.rows(cluster_id))
+        await self.logins.load()
+        await self._rows.load(cluster_id)
 
     def known(self, resource: Resource, secret: Source | None, ca: Source | None) -> float | None:
         """Seconds until a settled object needs a look, or None where it must be reconciled now.
@@ -98,9 +125,12 @@ class Connectors:
             fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
         except TryAgain:  # the namespace is not known: the reconcile says so
             return None
-        if not matches(row.observed, resource, secret, ca, fingerprint):
+        if self.usage.differs(row.id, resource.status) or not matches(row.observed, resource, secret, ca, fingerprint):
             return None
-        if self._new_token(resource, row) is not None:
+        if self._new_token(resource, row) is not None or asked(resource, row) is not None:
+            return None
+        pending = Pending.load(row.pending)
+        if pending is not None and may_force(resource, pending):
             return None
         moment = self.clock()
         memory = self._memory(resource, moment)
@@ -114,13 +144,16 @@ class Connectors:
         scope = Scope(resource, self._memory(resource, moment), moment, None)
         scope.row = self._live_row(resource)
         scope.token = self._new_token(resource, scope.row)
+        scope.rollback = asked(resource, scope.row)
         suspended = resource.spec.get("suspend") is True
         report, full = Report(), not suspended
         try:
-            await self._keep_policy(scope)
-            await self._revoke_unlabelled(scope)
             if suspended:
-                return self._suspended(scope)
+                await self.gone(resource.namespace, resource.name, resource.uid)
+            scope.row = await self._ownership.keep_policy(scope.row, resource)
+            await self._revoke(scope)
+            if suspended:
+                return await self._suspended(scope)
             full = not await self._settled(scope)
             report = await run(self._full() if full else self._tick(), scope)
             if full and not report.error(Reason.VAULT_UNAVAILABLE):
@@ -144,13 +177,7 @@ class Connectors:
 
     async def gone(self, namespace: str, name: str, uid: str | None) -> None:
         """Stop what serves of an object that is surely not there, or there under another uid; its rows stay a while."""
-        if self.ledger is None:
-            raise Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
-        for row in self.ledger.of(namespace, name):
-            # One that was handed over may yet be this object's: it takes it, or ends it, in its reconcile.
-            anothers = row.object_uid != uid and (uid is None or row.owner.namespace_uid != "")
-            if row.deleted_at is None and anothers:
-                await self._soft_delete(row)
+        await self._ownership.gone(namespace, name, uid, self.clock(), self.purge_after)
 
     async def keep_until(self, row: ConnectorRow, moment: datetime) -> ConnectorRow:
         """A deleted row, to be purged at another moment."""
@@ -158,7 +185,7 @@ class Connectors:
 
     async def refresh(self, row: ConnectorRow) -> None:
         """Read a row again that was written by somebody else."""
-        await self._read_again(row)
+        await self._rows.read_again(row)
 
     def served_from(self, namespace: str, secret: str) -> list[str]:
         """The names of the Connectors whose serving values came from a Secret."""
@@ -172,7 +199,7 @@ class Connectors:
         name, block = next(iter(spec.config.items()))
         scope.type = self.registry.lookup(name)
         scope.declared = block
-        self._require_driver(scope.type)
+        self._checks.require_driver(scope.type)
         if spec.secret_ref is None and scope.type.secret_required:
             raise Stalled(
                 Reason.INVALID_CONFIG, f"type {name} needs a secret: name the Secret that holds it in spec.secretRef"
@@ -181,32 +208,13 @@ class Connectors:
 
     async def _own(self, scope: Scope) -> str:
         """The Connector has a row of its own."""
-        spec, type_, resource = _required(scope.spec), _required(scope.type), scope.resource
-        if self.ledger is None:
-            raise Waiting(
-                Reason.VAULT_UNAVAILABLE,
-                "the vault is not open yet: see the operator's log and its --database and --secret-file",
-            )
+        resource = scope.resource
         owner = scope.owner = self.cluster.owner(resource.namespace)
         row = self._live_row(resource)
-        if row is None or (row.owner.namespace_uid, row.type) != (owner.namespace_uid, type_.name):
-            row = await self._found(scope, owner)
-        if row is None and (wanted := resource.annotations.get(ADOPT_ANNOTATION)):
-            row = await self._adopt(scope, owner, wanted)
-        if row is None:
-            self.fence()
-            row = self.ledger.put(
-                await self.vault.create(
-                    owner,
-                    name=resource.name,
-                    display_name=spec.display_name or resource.name,
-                    type=type_.name,
-                    category=str(type_.category),
-                    object_uid=resource.uid,
-                )
-            )
-        scope.row = row
-        await self._keep_policy(scope)
+        if row is None or (row.owner.namespace_uid, row.type) != (owner.namespace_uid, required(scope.type).name):
+            row = await self._ownership.take(scope, owner, self.purge_after)
+        scope.row = row = await self._ownership.keep_policy(row, resource)
+        await self._require_open(row)
         if row.owner.org != owner.org:
             raise Stalled(
                 Reason.ORG_MISMATCH,
@@ -215,90 +223,41 @@ class Connectors:
             )
         return row.id
 
-    async def _recognise(self, scope: Scope) -> str:
-        """What was adopted is no rotation: a version from before there were MACs is compared by its values, once."""
-        row, type_ = _required(scope.row), _required(scope.type)
-        if row.serving_version is not None and (row.config_mac is None or row.secret_mac is None):
-            tuning = marked(type_.config, Mark.TUNING)
-            try:
-                version = await self.vault.serving(row, tuning)
-            except RowChanged:
-                await self._read_again(row)
-                raise
-            same_config = _untuned(scope.declared, tuning) == _untuned(version.config, tuning)
-            macs = {
-                "config_mac": scope.config_mac if same_config and scope.ca == version.ca else None,
-                "secret_mac": scope.secret_mac if scope.values == version.secrets else None,
-            }
-            changes = {name: mac for name, mac in macs.items() if mac is not None and getattr(row, name) is None}
-            scope.row = await self._update(row, **changes) if changes else row
-        return "what serves is known"
-
     async def _read(self, scope: Scope) -> str:
         """The Secret and the CA are there and may be used."""
-        spec, type_ = _required(scope.spec), _required(scope.type)
+        await self._read_secret(scope)
+        await self._fill_in_kept(scope)
+        if required(scope.spec).ca_ref is not None:
+            scope.ca = await self._read_ca(scope)
+        return "the Secret can be read"
+
+    async def _read_secret(self, scope: Scope) -> None:
+        """What the Secret holds, bullets and all."""
+        spec, type_ = required(scope.spec), required(scope.type)
         if spec.secret_ref is not None:
             namespace, name = scope.resource.namespace, spec.secret_ref.name
-            content = await self.cluster.content("Secret", namespace, name)
-            if content is None:
-                raise Waiting(
-                    Reason.SECRET_NOT_FOUND,
-                    f"Secret {name} is not in namespace {namespace}: create it with the label "
-                    f'{CREDENTIALS_LABEL}: "true", or correct spec.secretRef.name',
-                )
+            content = await references.read_secret(self.cluster, namespace, name)
             scope.secret = content.source
             if not self._opted_in(content.source):
                 raise unlabelled("Secret", namespace, name)
             scope.values = pick(type_, spec.secret_ref.keys, content.data, name)
-        if spec.ca_ref is not None:
-            scope.ca = await self._read_ca(scope)
-        return "the Secret can be read"
 
     async def _merge(self, scope: Scope) -> str:
         """Config and secret values make a whole that the type can use."""
-        type_, row = _required(scope.type), _required(scope.row)
+        type_, row = required(scope.type), required(scope.row)
+        scope.config_mac = config_mac(self.vault, row, type_, scope.declared, scope.ca)
+        scope.secret_mac = secret_mac(self.vault, row, scope.values)
         scope.config = merge(type_, scope.declared, scope.values)
-        declared = _untuned(scope.declared, marked(type_.config, Mark.TUNING))
-        trust = hashlib.sha256(scope.ca).hexdigest() if scope.ca else None
-        scope.config_mac = self.vault.mac(row, "config", canonical([declared, trust]))
-        values = sorted((key, value.hex()) for key, value in scope.values.items())
-        scope.secret_mac = self.vault.mac(row, "secret", canonical(values))
         return "config and secret values fit the type"
 
     async def _accept(self, scope: Scope) -> str:
         """What is declared serves: it did already, or it passed a check and was committed."""
-        row = _required(scope.row)
-        in_sync = (row.config_mac, row.secret_mac) == (scope.config_mac, scope.secret_mac)
-        row = scope.row = await self._found_again(scope, row)
-        if in_sync and scope.serves:
-            scope.row = await self._apply_unversioned(scope, row)
-            return f"version {row.serving_version} serves"
-        pending = scope.memory.pending or Pending.load(row.pending)
-        content = f"{scope.config_mac}.{scope.secret_mac}"
-        tried_before = pending is not None and pending.content == content and pending.next_at is not None
-        if pending is not None and tried_before and not pending.due(scope.now) and scope.token is None:
-            raise pending.error()
-        scope.tried = True
-        result = await self._probe(scope, _required(scope.type), _required(scope.config), scope.ca)
-        if result.error is not None:
-            raise result.error
-        scope.result = result
-        self.fence()
-        if in_sync:
-            scope.row = await self._update(
-                row,
-                revoked=False,
-                deleted_at=None,
-                object_uid=scope.resource.uid,
-                pending=None,
-                audit="connector.restored",
-            )
-            return f"version {row.serving_version} serves again"
-        first = row.serving_version is None
-        scope.row = await self._commit(scope, row, result)
-        scope.committed = scope.row.serving_version
-        self.committed(row.type)
-        return f"version {scope.committed} was tested and serves" if not first else f"version {scope.committed} serves"
+        scope.row = await self._found_again(scope, required(scope.row))
+        return await self._rotation.accept(scope)
+
+    async def _roll_back(self, scope: Scope) -> str:
+        """A version is brought back, where somebody asked for it."""
+        return await self._rollback.run(scope)
 
     async def _check(self, scope: Scope) -> str:
         """What serves works."""
@@ -319,6 +278,8 @@ class Connectors:
             memory.failures += 1
             raise memory.error
         memory.failures = 0
+        if row.forced:
+            scope.row = await self._update(row, forced=False, audit="connector.proven")
         return _healthy(type_)
 
     def _full(self) -> tuple[Step[Scope], ...]:
@@ -327,142 +288,78 @@ class Connectors:
             Step("own", ConditionType.READY, self._own, needs=("declare",)),
             Step("read", ConditionType.CREDENTIALS_IN_SYNC, self._read, needs=("own",)),
             Step("merge", ConditionType.CONFIG_VALID, self._merge, needs=("read",)),
-            Step("recognise", ConditionType.CREDENTIALS_IN_SYNC, self._recognise, needs=("merge",)),
-            Step("accept", ConditionType.CREDENTIALS_IN_SYNC, self._accept, needs=("recognise",)),
+            Step("roll back", ConditionType.READY, self._roll_back, needs=("own",)),
+            Step("accept", ConditionType.CREDENTIALS_IN_SYNC, self._accept, needs=("read",)),
             *self._tick(),
         )
 
     def _tick(self) -> tuple[Step[Scope], ...]:
         return (Step("check", ConditionType.HEALTHY, self._check),)
 
-    # --- whose row -------------------------------------------------------------------------------------------------
-
-    async def _found(self, scope: Scope, owner: Owner) -> ConnectorRow | None:
-        """The row that a Connector of this name had here before, or that was handed over; other rows of it end."""
-        resource, type_ = scope.resource, _required(scope.type)
-        candidates = _required(self.ledger).of(resource.namespace, resource.name)
-        if candidates:
-            await self._confirm(resource, owner)
-        found = None
-        for candidate in candidates:
-            handed_over = not candidate.owner.namespace_uid
-            same_namespace = candidate.owner.namespace_uid == owner.namespace_uid
-            fits = candidate.type == type_.name and (same_namespace or handed_over)
-            other = candidate.object_uid != resource.uid if same_namespace else not (handed_over and fits)
-            if candidate.deleted_at is None and other:
-                candidate = await self._soft_delete(candidate)  # noqa: PLW2901
-            if fits and (found is None or (found.deleted_at is not None and _is_later(candidate, found))):
-                found = candidate
-        if found is None or found.owner.namespace_uid:
-            return found
-        # A namespace of that name proves nothing: it serves once its Secret shows the values, as one made again does.
-        here = replace(found.owner, namespace_uid=owner.namespace_uid)
-        changes: dict[str, Any] = {}
-        if found.deleted_at is None:
-            at = datetime.fromtimestamp(int(self.clock()), UTC)
-            purge_at = purge_time(found.deletion_policy, at, purge_after=self.purge_after, halted=True)
-            changes = {"deleted_at": at, "purge_at": purge_at}
-        move = self.vault.move(found, here, name=found.name, audit="connector.moved", **changes)
-        return await self._written(found, move)
-
-    async def _confirm(self, resource: Resource, owner: Owner) -> None:
-        """Ask the API server itself before a row changes hands or ends: a watch may be behind.
-
-        Raises:
-            TryAgain: the object or its namespace is another by now.
-        """
-        uid = await self.cluster.uid("Connector", resource.namespace, resource.name)
-        if uid != resource.uid or await self.cluster.namespace_uid(resource.namespace) != owner.namespace_uid:
-            raise TryAgain(Reason.PROGRESSING, "the object or its namespace is another by now", retry_after=0.5)
-
-    async def _adopt(self, scope: Scope, owner: Owner, wanted: str) -> ConnectorRow:
-        """Take over the row that the annotation names."""
-        spec, type_, resource = _required(scope.spec), _required(scope.type), scope.resource
-        found = await self.vault.find(wanted)
-        row = adoption.require_adoptable(found, wanted, owner, type_.name, self.registry)
-        await self._confirm(resource, owner)
-        await self._read(scope)
-        if row.serving_version is not None:
-            served = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
-            adoption.require_possession(row, served.secrets, scope.values)
-        # The platform's own MACs, if any, were made of something else: `_recognise` makes them.
-        macs = {} if row.managed_by == OPERATOR else {"config_mac": None, "secret_mac": None}
-        adopted = self.vault.move(
-            row,
-            owner,
-            name=resource.name,
-            audit="connector.adopted",
-            display_name=spec.display_name or resource.name,
-            type=type_.name,
-            category=str(type_.category),
-            managed_by=OPERATOR,
-            object_uid=resource.uid,
-            secret_name=spec.secret_ref.name if spec.secret_ref else None,
-            deleted_at=None,
-            purge_at=None,
-            **macs,
-        )
-        taken = await self._written(row, adopted)
-        if (row.owner.project, row.name) != (taken.owner.project, taken.name):
-            _required(self.ledger).drop(row)
-        return taken
-
-    async def _soft_delete(self, row: ConnectorRow) -> ConnectorRow:
-        """Nothing of it serves from now on; it is purged later, and much later where its CRD went."""
-        halted = row.deletion_policy != "Retain" and not await self.cluster.kinds_intact()
-        moment = datetime.fromtimestamp(int(self.clock()), UTC)
-        purge_at = purge_time(row.deletion_policy, moment, purge_after=self.purge_after, halted=halted)
-        self._memories.pop(row.object_uid, None)
-        row = await self._update(row, deleted_at=moment, purge_at=purge_at, audit="connector.deleted")
-        self.went(row)
-        return row
-
-    async def _keep_policy(self, scope: Scope) -> None:
-        """The row says what becomes of it, for the object cannot any more when it is gone."""
-        row, policy = scope.row, scope.resource.spec.get("deletionPolicy", "Delete")
-        if row is not None and row.deletion_policy != policy:
-            purge_at = None if policy == "Retain" else row.purge_at
-            scope.row = await self._update(row, deletion_policy=policy, purge_at=purge_at)
-
     # --- what the steps share ------------------------------------------------------------------------------------
 
-    def _require_driver(self, type_: ConnectorType[Any]) -> None:
-        # What was found once is there until the process ends; to look again searches the whole path.
-        if type_.name not in self._drivers_found:
-            type_.require_driver()
-            self._drivers_found.add(type_.name)
+    async def _require_open(self, row: ConnectorRow) -> None:
+        """The row opens; where it does not, it is read again: it may have been mended since."""
+        if not self.vault.opens(row):
+            await self._rows.read_again(row)
+            raise RowChanged
 
     async def _check_serving(self, scope: Scope, row: ConnectorRow, type_: ConnectorType[Any]) -> CheckResult:
-        self._require_driver(type_)
-        try:
-            version = await self.vault.serving(row, marked(type_.config, Mark.TUNING))
-        except RowChanged:
-            await self._read_again(row)
-            raise
-        scope.result = await self._probe(scope, type_, merge(type_, version.config, version.secrets), version.ca)
+        self._checks.require_driver(type_)
+        version = await self._rows.serving(row, type_)
+        config = merge(type_, version.config, version.secrets)
+        scope.result = await self._checks.check(scope, type_, config, version.ca, known_good=True)
+        if scope.result.error is not None and scope.result.error.reason == Reason.AUTHENTICATION_FAILED:
+            scope.turned_away_at = self.logins.refused_at(row.owner.namespace_uid, type_, config)
         return scope.result
 
     async def _read_ca(self, scope: Scope) -> bytes:
-        ref, namespace = _required(_required(scope.spec).ca_ref), scope.resource.namespace
-        content = await self.cluster.content(ref.kind, namespace, ref.name)
-        if content is None:
-            raise Waiting(
-                Reason.CA_NOT_FOUND,
-                f"{ref.kind} {ref.name} is not in namespace {namespace}: create it, or correct spec.caRef",
-            )
+        ref, namespace = required(required(scope.spec).ca_ref), scope.resource.namespace
+        content = await references.read_ca(self.cluster, namespace, ref)
         scope.ca_source = content.source
         if not self._opted_in(content.source):
             raise unlabelled(ref.kind, namespace, ref.name)
         return certificates(content.data, ref.kind, ref.name, ref.key)
 
-    async def _revoke_unlabelled(self, scope: Scope) -> None:
-        """The owner of a Secret takes it back by taking the label away, whatever the spec says today."""
+    async def _fill_in_kept(self, scope: Scope) -> None:
+        """Where the Secret holds only bullets, the value of the newest version that came from it is kept."""
+        type_, row, spec = required(scope.type), required(scope.row), required(scope.spec)
+        bullets = sentinels(scope.values)
+        if not bullets:
+            return
+        versions = self._rows.open.versions(row)
+        newest = next((each.number for each in versions if each.restored_from is None), None)
+        scope.kept = await self._rows.version(row, newest, type_) if newest is not None else None
+        kept = scope.kept.secrets if scope.kept is not None else {}
+        for name in sorted(bullets - kept.keys()):
+            scope.values = {}
+            raise nothing_to_keep(required(spec.secret_ref).name, name)
+        scope.values = {**scope.values, **{name: kept[name] for name in bullets}}
+
+    async def _revoke(self, scope: Scope) -> None:
+        """Its owner takes a Secret back, by taking the label away or naming other targets, whatever the spec says."""
         row = scope.row
-        if row is None or not scope.serves or row.secret_name is None:
+        if row is None or row.deleted_at is not None or row.serving_version is None or row.secret_name is None:
             return
         source = await self.cluster.source("Secret", scope.resource.namespace, row.secret_name)
-        if source is not None and not self._opted_in(source):
+        if source is None:
+            return
+        if not self._opted_in(source):
+            scope.revoked_by = unlabelled("Secret", scope.resource.namespace, row.secret_name)
+        elif source.targets is not None:
+            try:
+                require_allowed(source.targets, await self._serving_endpoints(scope, row), row.secret_name)
+            except Stalled as error:
+                scope.revoked_by = error
+        if scope.revoked_by is not None and not row.revoked:
             scope.row = await self._update(row, revoked=True, audit="connector.revoked")
+
+    async def _serving_endpoints(self, scope: Scope, row: ConnectorRow) -> tuple[tuple[str, int], ...]:
+        memory, type_ = scope.memory, self.registry[row.type]
+        if memory.endpoints is None or memory.endpoints[0] != row.serving_version:
+            version = await self._rows.serving(row, type_)
+            memory.endpoints = (version.number, type_.endpoints(merge(type_, version.config, version.secrets)))
+        return memory.endpoints[1]
 
     async def _found_again(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
         """A Connector made again serves as before once its Secret shows the values that the row saw last."""
@@ -472,81 +369,12 @@ class Connectors:
             return row
         return await self._update(row, deleted_at=None, object_uid=scope.resource.uid, audit="connector.found")
 
-    async def _apply_unversioned(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
-        spec = _required(scope.spec)
-        wanted = {
-            "display_name": spec.display_name or row.name,
-            "config": dict(scope.declared),
-            "secret_name": spec.secret_ref.name if spec.secret_ref else None,
-        }
-        changes = {field: value for field, value in wanted.items() if getattr(row, field) != value}
-        return await self._update(row, **changes) if changes else row
-
-    async def _commit(self, scope: Scope, row: ConnectorRow, result: CheckResult) -> ConnectorRow:
-        spec, type_ = _required(scope.spec), _required(scope.type)
-        shown = scope.resource.status.get("servedVersion")
-        return await self._written(
-            row,
-            self.vault.commit(
-                row,
-                config=scope.declared,
-                tuning=marked(type_.config, Mark.TUNING),
-                secrets=scope.values,
-                config_mac=scope.config_mac,
-                secret_mac=scope.secret_mac,
-                secret_name=spec.secret_ref.name if spec.secret_ref else None,
-                ca=scope.ca,
-                test_status="passed" if result.credential_tested else "skipped",
-                reason="",
-                version_floor=shown if isinstance(shown, int) else 0,
-                pending=None,
-                revoked=False,
-                deleted_at=None,
-                object_uid=scope.resource.uid,
-                display_name=spec.display_name or row.name,
-            ),
-        )
+    def _deleted(self, row: ConnectorRow) -> None:
+        self._memories.pop(row.object_uid, None)
+        self.went(row)
 
     async def _update(self, row: ConnectorRow, **changes: Any) -> ConnectorRow:
-        return await self._written(row, self.vault.update(row, **changes))
-
-    async def _written(self, row: ConnectorRow, write: Coroutine[Any, Any, ConnectorRow]) -> ConnectorRow:
-        ledger = _required(self.ledger)
-        try:
-            self.fence()
-        except ConnectorError:
-            write.close()
-            raise
-        try:
-            written = ledger.put(await write)
-        except RowChanged:
-            await self._read_again(row)
-            raise
-        if written.deleted_at is None and written.purge_at is not None:  # it came back
-            written = await self._update(written, purge_at=None)
-        return written
-
-    async def _read_again(self, row: ConnectorRow) -> None:
-        ledger, fresh = _required(self.ledger), await self.vault.load(row.id)
-        ledger.drop(row)
-        if fresh is not None and (fresh.owner.cluster_id, fresh.managed_by) == (self._cluster_id, OPERATOR):
-            ledger.put(fresh)
-
-    async def _probe(
-        self, scope: Scope, type_: ConnectorType[Any], config: ConnectorConfig, ca: bytes | None
-    ) -> CheckResult:
-        spec = scope.spec  # None where it cannot be read, and what serves goes on
-        result = await probe(
-            type_,
-            config,
-            targets=self.targets,
-            ca=ca,
-            output_schemas=spec.output_schemas if spec else (),
-            timeout=seconds(spec.timeout if spec else ConnectorSpec.model_fields["timeout"].default),
-            gate=self.gate,
-        )
-        self.probed(type_.name, result)
-        return result
+        return await self._rows.update(row, **changes)
 
     def _check_interval(self, scope: Scope) -> float:
         pending = Pending.load(scope.row.pending) if scope.row else None
@@ -564,11 +392,12 @@ class Connectors:
         error = report.errors.get(ConditionType.CONFIG_VALID) or report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
         stored = Pending.load(row.pending)
         previous, current = scope.memory.pending or stored, None
-        if error is not None:
+        # What a rollback holds back is not tried by anything, so nothing of it is pending.
+        if error is not None and error.reason != Reason.ROTATION_HELD:
             current = attempts.wanting(
                 previous,
                 error,
-                content=f"{scope.config_mac}.{scope.secret_mac}" if scope.secret_mac else str(error.reason),
+                content=scope.candidate.content if scope.candidate else str(error.reason),
                 generation=scope.resource.generation,
                 interval=scope.interval,
                 now=scope.now,
@@ -577,17 +406,27 @@ class Connectors:
             )
         if current != stored:
             scope.memory.pending = current
-            scope.row = await self._update(row, pending=current.dump() if current else None)
+            refused = current is not None and current.kind == "refused" and (not stored or stored.kind != "refused")
+            scope.row = await self._update(
+                row,
+                pending=current.dump() if current else None,
+                audit="connector.refused" if refused else None,
+            )
         scope.memory.pending = None
         self._speak_of_the_config(scope, report)
 
     def _speak_of_the_config(self, scope: Scope, report: Report) -> None:
         """Where the values that serve are the Secret's, what did not pass is the config: Ready says so, alone."""
-        row = _required(scope.row)
-        error = report.errors.get(ConditionType.CREDENTIALS_IN_SYNC)
-        if error is not None and scope.serves and scope.secret_mac and scope.secret_mac == row.secret_mac:
+        row = required(scope.row)
+        error, candidate = report.errors.get(ConditionType.CREDENTIALS_IN_SYNC), scope.candidate
+        if error is None or error.reason == Reason.ROTATION_HELD or candidate is None or not scope.serves:
+            return
+        if candidate.secret_mac == row.secret_mac:
             report.errors[ConditionType.READY] = report.errors.pop(ConditionType.CREDENTIALS_IN_SYNC)
-            report.messages[ConditionType.CREDENTIALS_IN_SYNC] = f"version {row.serving_version} holds them"
+            if row.held is not None:
+                report.errors[ConditionType.CREDENTIALS_IN_SYNC] = held_back(row)
+            else:
+                report.messages[ConditionType.CREDENTIALS_IN_SYNC] = f"version {row.serving_version} holds them"
 
     async def _let_in_pending(self, scope: Scope, report: Report) -> None:
         """When what serves is turned away for the first time, what was refused may be right by now."""
@@ -596,7 +435,8 @@ class Connectors:
             return
         pending = Pending.load(row.pending)
         if scope.result is not None and pending is not None and pending.kind == "refused":
-            scope.row = await self._update(row, pending=attempts.at_once(pending, scope.now).dump())
+            since = min(scope.now, scope.turned_away_at or scope.now)
+            scope.row = await self._update(row, pending=attempts.at_once(pending, since).dump())
 
     # --- what is said ----------------------------------------------------------------------------------------------
 
@@ -616,17 +456,30 @@ class Connectors:
             declared_serves=row is not None and self._declared_serves(scope, row),
             failures=memory.failures,
             failure_threshold=threshold,
+            forced=row is not None and row.forced,
             unavailable_since=memory.unavailable_since,
             moment=scope.now,
         )
-        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC)
+        kept = () if full else (ConditionType.CONFIG_VALID, ConditionType.CREDENTIALS_IN_SYNC, ConditionType.HEALTHY)
         status: dict[str, Any] = {"observedGeneration": resource.generation}
         if unavailable:
-            carried = ("connectorId", "servedVersion", "type", "category", "queryable", "credentials", "health")
+            carried = (
+                "connectorId",
+                "servedVersion",
+                "type",
+                "category",
+                "queryable",
+                "credentials",
+                "health",
+                "usage",
+            )
             status |= {key: previous[key] for key in carried if key in previous}
         token = scope.token if full and not unavailable else previous.get("lastHandledReconcileAt")
         if token := token or previous.get("lastHandledReconcileAt"):
             status["lastHandledReconcileAt"] = token
+        handled = latest(previous.get("lastHandledRollbackAt"), row.handled_rollback_at if row else None)
+        if handled is not None:
+            status["lastHandledRollbackAt"] = handled
         type_ = scope.type or (self.registry[row.type] if row else None)
         if type_ is not None and not unavailable:
             status |= connector_status.describe(type_)
@@ -636,28 +489,27 @@ class Connectors:
             report, judged, kept, previous=previous.get("conditions", ()), generation=resource.generation
         )
         if unavailable:
-            return Outcome(status, None, retry=unavailable)
+            return Outcome(status, None, news=scope.news, retry=unavailable)
         observed: Mapping[str, Any] = {}
         if row is not None and row.deleted_at is None:
             observed = row.observed or {}
             if full:
                 fingerprint = self._fingerprint(row.type, row.owner.org, resource.namespace)
                 observed = restart.observed(scope, observed, pending, fingerprint)
-        return Outcome(status, self._next_look(scope, pending, judged), observed)
+        return Outcome(status, self._next_look(scope, pending, judged), observed, news=scope.news)
 
     def _facts(
         self, scope: Scope, row: ConnectorRow, pending: Pending | None, serving: int | None, threshold: int
     ) -> dict[str, Any]:
         previous = scope.resource.status
-        facts: dict[str, Any] = {"connectorId": row.id}
+        facts: dict[str, Any] = {"connectorId": row.id, **self.usage.shown(row.id, previous)}
         if serving is not None:
             facts["servedVersion"] = serving
         facts["credentials"] = connector_status.credentials(
             row,
             serves=scope.serves,
             pending=pending,
-            rotated=scope.committed is not None,
-            previous=previous.get("credentials"),
+            versions=self._rows.open.versions(row),
         )
         if serving is not None:
             health = connector_status.health(
@@ -693,26 +545,34 @@ class Connectors:
             moments.append(scope.now + (scope.interval or attempts.HOURLY))
         return max(0.0, min(moments) - scope.now)
 
-    def _suspended(self, scope: Scope) -> Outcome:
+    async def _suspended(self, scope: Scope) -> Outcome:
         """Nothing is checked or changed; what serves goes on."""
         resource, row = scope.resource, scope.row
+        if row is not None:
+            await self._require_open(row)
         previous = resource.status
         status = {**previous, "observedGeneration": resource.generation}
+        if row is not None:
+            status.pop("usage", None)
+            status |= self.usage.shown(row.id, previous)
         named = next(iter(resource.spec.get("config") or {}), "")
         if named in self.registry:
             status |= connector_status.describe(self.registry[named])
+        if row is not None:  # a crash may have come between a commit and the status that tells of it
+            status.pop("servedVersion", None)
+            serving = row.serving_version if scope.serves else None
+            pending = Pending.load(row.pending) if not row.revoked else None
+            status |= self._facts(scope, row, pending, serving, threshold=1)
         report = Report()
         looked_at = tuple(ConditionType)
-        if row is not None and row.revoked and row.secret_name:
-            error = unlabelled("Secret", resource.namespace, row.secret_name)
+        if row is not None and row.revoked and scope.revoked_by is not None:
+            error = scope.revoked_by
             judged = Verdict("False", error.reason, error.message, ConditionType.STALLED)
-            status.pop("servedVersion", None)
-            status["credentials"] = connector_status.credentials(
-                row, serves=False, pending=None, rotated=False, previous=previous.get("credentials")
-            )
         elif row is not None and (row.observed or {}).get("applied") == applied(resource.spec):
             ready = _condition(previous, ConditionType.READY)
             judged = Verdict(ready["status"], _reason(ready), ready["message"]) if ready else _SUSPENDED
+            if judged.reason is Reason.VAULT_UNAVAILABLE and scope.serves:  # it was, and what serves is known again
+                judged = Verdict("True", Reason.SUCCEEDED, f"version {row.serving_version} serves")
         else:
             judged = _SUSPENDED
         status["conditions"] = conditions(
@@ -728,12 +588,14 @@ class Connectors:
     async def _settled(self, scope: Scope) -> bool:
         """Whether nothing that the row was made from has changed, and nothing is due but the check of what serves."""
         row, resource = scope.row, scope.resource
-        if row is None or not row.observed or scope.token is not None or scope.now >= scope.memory.next_full:
+        if row is None or not row.observed or scope.now >= scope.memory.next_full:
+            return False
+        if scope.token is not None or scope.rollback is not None:
             return False
         if scope.memory.pending is not None:
             return False
         pending = Pending.load(row.pending)
-        if pending is not None and (pending.due(scope.now) or pending.next_at is None):
+        if pending is not None and (pending.due(scope.now) or pending.next_at is None or may_force(resource, pending)):
             return False
         try:
             scope.spec = _parse(resource.spec)
@@ -788,7 +650,6 @@ class Connectors:
         return source.labelled or not self.secret_opt_in
 
 
-T = TypeVar("T")
 _SUSPENDED = Verdict("Unknown", Reason.SUSPENDED, "suspended before this was looked at: set spec.suspend to false")
 
 
@@ -799,20 +660,8 @@ def _parse(spec: Mapping[str, Any]) -> ConnectorSpec:
         raise Stalled(Reason.INVALID_CONFIG, sentences(error, "spec")) from None
 
 
-def _required(value: T | None) -> T:
-    """What an earlier step has set; a step that needs it says so in its `needs`."""
-    if value is None:
-        raise AssertionError("a step ran before one that it needs")
-    return value
-
-
 def _untuned(config: Mapping[str, Any], tuning: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in tuning}
-
-
-def _is_later(row: ConnectorRow, other: ConnectorRow) -> bool:
-    """Whether a row lives, or died later."""
-    return row.deleted_at is None or (other.deleted_at is not None and row.deleted_at > other.deleted_at)
 
 
 def _reason(condition: Mapping[str, Any]) -> Reason:

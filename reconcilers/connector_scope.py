@@ -2,15 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import seconds
 from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType
-from honeyframe_connectors.errors import ConnectorError
-from honeyframe_connectors.vault.rows import ConnectorRow, Owner
+from honeyframe_connectors.errors import ConnectorError, Stalled
+from honeyframe_connectors.vault.rows import ConnectorRow, Owner, Version
 from reconcilers.attempts import Pending
+from reconcilers.candidate import Candidate
 from reconcilers.ports import Resource, Source
+from reconcilers.steps import News
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackToken:
+    """To which version, and the time that makes it one of a kind."""
+
+    version: int
+    at: str
 
 
 @dataclass(slots=True)
@@ -22,6 +34,8 @@ class Memory:
     next_check: float = 0.0
     next_full: float = 0.0
     unavailable_since: float | None = None
+    endpoints: tuple[int, tuple[tuple[str, int], ...]] | None = None
+    """A version that served, and where it connects to."""
     pending: Pending | None = None
     """What the row should say is pending, where that could not be written: no login is tried before its time."""
 
@@ -47,6 +61,22 @@ class Scope:
     config: ConnectorConfig | None = field(default=None, repr=False)
     config_mac: str = ""
     secret_mac: str = ""
+    kept: Version | None = field(default=None, repr=False)
+    """The version that a sentinel of bullets keeps values of."""
+    candidate: Candidate | None = None
+    """What is to serve."""
+    serving: Version | None = field(default=None, repr=False)
+    """What served, opened."""
+    revoked_by: Stalled | None = None
+    """Why its Secret does not let it serve."""
+    turned_away_at: float | None = None
+    """When what serves was turned away, as far as anybody noticed."""
+    problem: ConnectorError | None = None
+    """Why the whole may not be dialled."""
+    rollback: RollbackToken | None = None
+    """A rollback token that was not acted on yet."""
+    news: list[News] = field(default_factory=list)
+    """What people are told once."""
     tried: bool = False
     committed: int | None = None
     """The version that this reconcile made."""
@@ -63,3 +93,10 @@ class Scope:
     def interval(self) -> float:
         """Seconds between checks; 0: on change only."""
         return seconds(self.spec.interval) if self.spec else seconds(str(self.resource.spec.get("interval", "5m")))
+
+
+def required(value: T | None) -> T:
+    """What an earlier step has set; a step that needs it says so in its `needs`."""
+    if value is None:
+        raise AssertionError("a step ran before one that it needs")
+    return value

@@ -1,6 +1,6 @@
 """What a Connector's status says: pure functions from what a reconcile learned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ from honeyframe_connectors.api.kinds import ConditionType, now, timestamp
 from honeyframe_connectors.connector_type import CheckResult, ConnectorType
 from honeyframe_connectors.connector_type import Outcome as StepOutcome
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled
-from honeyframe_connectors.vault.rows import ConnectorRow
+from honeyframe_connectors.vault.rows import ConnectorRow, VersionInfo
 from reconcilers.attempts import GRACE, Pending, kind_of
 from reconcilers.steps import Report, Verdict
 
@@ -24,6 +24,7 @@ def verdict(
     declared_serves: bool,
     failures: int,
     failure_threshold: int,
+    forced: bool,
     unavailable_since: float | None,
     moment: float,
 ) -> Verdict:
@@ -41,6 +42,13 @@ def verdict(
     if wanting is not None and (serving_version is None or not declared_serves):
         return _not_ready(wanting, _progress(wanting, pending, moment))
     ill = report.errors.get(ConditionType.HEALTHY)
+    if forced and serving_version is not None:
+        said = f": {ill.message}" if ill is not None else ""
+        return Verdict(
+            "False",
+            Reason.ROTATION_FORCED,
+            f"version {serving_version} was let in by force and no check of it has passed yet{said}",
+        )
     if ill is not None and failures >= failure_threshold:
         return _not_ready(ill, None)
     return Verdict("True", Reason.SUCCEEDED, f"{title}: version {serving_version} serves")
@@ -59,14 +67,9 @@ def _progress(error: ConnectorError, pending: Pending | None, moment: float) -> 
 
 
 def credentials(
-    row: ConnectorRow,
-    *,
-    serves: bool,
-    pending: Pending | None,
-    rotated: bool,
-    previous: Mapping[str, Any] | None,
+    row: ConnectorRow, *, serves: bool, pending: Pending | None, versions: Sequence[VersionInfo]
 ) -> dict[str, Any]:
-    """`status.credentials`: the version that serves and what is still wanting."""
+    """`status.credentials`: the version that serves, what is still wanting, and the history."""
     version = row.serving_version if serves else None
     state = _state(row, pending)
     shown = str(version) if version is not None else "-"
@@ -76,8 +79,9 @@ def credentials(
     }
     if version is not None:
         result["version"] = version
-        kept = (previous or {}).get("rotatedAt") if (previous or {}).get("version") == version else None
-        result["rotatedAt"] = timestamp(now()) if rotated or kept is None else kept
+        made = next((each.at for each in versions if each.number == version), None)
+        if made is not None:
+            result["rotatedAt"] = timestamp(made)
     if pending is not None:
         result["pending"] = {
             "id": pending.id,
@@ -85,17 +89,36 @@ def credentials(
             "since": _moment(pending.since),
             **({"nextTryAt": _moment(pending.next_at)} if pending.next_at is not None else {}),
         }
+    if versions:
+        result["history"] = [_entry(each) for each in versions]
     return result
+
+
+def _entry(version: VersionInfo) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "version": version.number,
+        "at": timestamp(version.at),
+        "testStatus": version.test_status,
+    }
+    if version.reason:
+        entry["reason"] = version.reason
+    if version.restored_from is not None:
+        entry["restoredFrom"] = version.restored_from
+    return entry
 
 
 def _state(row: ConnectorRow, pending: Pending | None) -> str:
     if row.revoked:
         return "Revoked"
-    if pending is None:
-        return "InSync" if row.serving_version is not None and row.deleted_at is None else "Unanswered"
-    if pending.reason in _MISSING or pending.reason == Reason.SECRET_NOT_LABELLED:
+    if pending is not None and (pending.reason in _MISSING or pending.reason == Reason.SECRET_NOT_LABELLED):
         return "Missing"
-    return "Refused" if pending.kind in ("refused", "stalled") else "Unanswered"
+    if row.held is not None:
+        return "Held"
+    if pending is not None:
+        return "Refused" if pending.kind in ("refused", "stalled") else "Unanswered"
+    if row.forced:
+        return "Forced"
+    return "InSync" if row.serving_version is not None and row.deleted_at is None else "Unanswered"
 
 
 def health(
@@ -125,7 +148,7 @@ def health(
         "latencyMs": result.latency_ms,
         "since": kept,
         "consecutiveFailures": failures,
-        "steps": [_step(step.name, step.outcome, step.message) for step in result.steps],
+        "steps": [step(each.name, each.outcome, each.message) for each in result.steps],
     }
     if error is not None:
         block["error"] = error
@@ -139,13 +162,14 @@ def describe(type_: ConnectorType[Any]) -> dict[str, Any]:
     return {"type": type_.name, "category": str(type_.category), "queryable": type_.queryable}
 
 
-def _step(name: str, outcome: StepOutcome, message: str) -> dict[str, Any]:
-    step: dict[str, Any] = {"name": name}
+def step(name: str, outcome: StepOutcome, message: str) -> dict[str, Any]:
+    """One step of a check, as a status shows it."""
+    block: dict[str, Any] = {"name": name}
     if outcome is not StepOutcome.NOT_TESTED:
-        step["passed"] = outcome is StepOutcome.PASSED
+        block["passed"] = outcome is StepOutcome.PASSED
     if message:
-        step["message"] = message
-    return step
+        block["message"] = message
+    return block
 
 
 def _moment(seconds: float) -> str:

@@ -5,18 +5,29 @@ compare-and-set on a row's revision refuses the write and the row is read again.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from honeyframe_connectors.vault.rows import ConnectorRow
+from honeyframe_connectors.vault.rows import ConnectorRow, VersionInfo
 
 
 class Ledger:
     """Rows by namespace and name; a name may have had several rows over time."""
 
-    def __init__(self, rows: Iterable[ConnectorRow] = ()) -> None:
+    def __init__(
+        self, rows: Iterable[ConnectorRow] = (), versions: Mapping[str, tuple[VersionInfo, ...]] | None = None
+    ) -> None:
         self._rows: defaultdict[tuple[str, str], dict[str, ConnectorRow]] = defaultdict(dict)
+        self._versions = dict(versions or {})
         for row in rows:
             self.put(row)
+
+    def versions(self, row: ConnectorRow) -> tuple[VersionInfo, ...]:
+        """What may be shown of the versions that are kept, newest first."""
+        return self._versions.get(row.id, ())
+
+    def put_versions(self, row: ConnectorRow, versions: tuple[VersionInfo, ...]) -> None:
+        """Keep what there is of versions now."""
+        self._versions[row.id] = versions
 
     def put(self, row: ConnectorRow) -> ConnectorRow:
         """Keep a row as it now is, and return it."""
@@ -26,6 +37,7 @@ class Ledger:
     def drop(self, row: ConnectorRow) -> None:
         """Forget a row that is not in the database any more."""
         self._rows[row.owner.project, row.name].pop(row.id, None)
+        self._versions.pop(row.id, None)
 
     def rows(self) -> Iterator[ConnectorRow]:
         """Every row, deleted ones too."""

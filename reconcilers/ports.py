@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig, ConnectorType
 from honeyframe_connectors.vault.rows import Owner
 
 
@@ -29,6 +30,10 @@ class Source:
     resource_version: str
     labelled: bool
     """Whether it opts in; a ConfigMap always does."""
+    targets: str | None = None
+    """Where its values may go, as its annotation says; None: it says nothing."""
+    reason: str = ""
+    """Why its values changed, as its annotation says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +69,32 @@ class Cluster(Protocol):
 
     async def kinds_intact(self) -> bool:
         """Whether every CRD of ours is there and stays: objects that go with theirs were not deleted by anybody."""
+        ...
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete an object of our kinds, if it is there and still the one with this uid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One login at a target."""
+
+    namespace_uid: str
+    type: ConnectorType[Any]
+    config: ConnectorConfig = field(repr=False)
+    """With the secret values merged in."""
+    known_good: bool
+    """Whether its secret values were accepted there last."""
+    ca: bytes | None
+    output_schemas: tuple[str, ...]
+    timeout: float
+    """Seconds."""
+
+
+class Login(Protocol):
+    """Tries a login. What goes wrong at the target is in the result; `Waiting` where it cannot be tried now."""
+
+    async def __call__(self, attempt: Attempt) -> CheckResult:
+        """Try it."""
         ...

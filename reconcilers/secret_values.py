@@ -28,13 +28,24 @@ def pick(
             raise _missing(secret, key, f"which field {field} of type {type_.name} is to come from, is not there", data)
         if not data[key]:
             raise _missing(secret, key, f"for field {field} of type {type_.name}, is empty", data)
-        if _BULLETS.fullmatch(data[key]):
-            raise _missing(secret, key, "holds only bullets, and no version has a value to keep", data)
         values[field] = data[key]
     for field in sorted(secret_fields - values.keys()):
         if type_.config.model_fields[field].is_required():
             raise _missing(secret, field, f"which type {type_.name} requires, is not there", data)
     return values
+
+
+def sentinels(values: Mapping[str, bytes]) -> frozenset[str]:
+    """The fields whose value is only bullets, as the platform shows a secret: what was there is kept."""
+    return frozenset(name for name, value in values.items() if _BULLETS.fullmatch(value))
+
+
+def nothing_to_keep(secret: str, name: str) -> Waiting:
+    """The error of bullets where no version has a value."""
+    return Waiting(
+        Reason.SECRET_KEY_MISSING,
+        f"Secret {secret} holds only bullets for field {name}, and no version has a value to keep: write the value",
+    )
 
 
 def certificates(data: Mapping[str, bytes], kind: str, name: str, key: str) -> bytes:

@@ -57,6 +57,18 @@ class Verdict:
     message: str
     progress: ConditionType | None = None
     """RECONCILING, STALLED or None."""
+    ended: ConditionType | None = None
+    """Of a question that was answered: COMPLETE or FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What people are told once, as an Event."""
+
+    type: str
+    """Normal or Warning."""
+    reason: Reason
+    message: str
 
 
 @dataclass(slots=True)
@@ -68,6 +80,8 @@ class Outcome:
     """Seconds until this object is looked at again; None: on change only."""
     observed: Mapping[str, Any] = field(default_factory=dict)
     """What it was made from; a match after a restart costs nothing."""
+    news: Sequence[News] = ()
+    """What the status alone does not tell."""
     retry: ConnectorError | None = None
     """Try again with the queue's backoff, because of this."""
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import GROUP
 
-_KINDS = [connector.KIND.plural, catalog_config.KIND.plural]
+_KINDS = [connector.KIND.plural, catalog_config.KIND.plural, connector_test.KIND.plural]
+_QUESTIONS = [connector_test.KIND.plural]
+"""Answered once, and then deleted by the operator."""
 _READ = ["get", "list", "watch"]
 
 
@@ -20,6 +22,7 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str], names: Seq
 _WATCHED = [
     _rule(GROUP, _KINDS, _READ),
     _rule(GROUP, [f"{plural}/status" for plural in _KINDS], ["update"]),
+    _rule(GROUP, _QUESTIONS, ["delete"]),
     _rule("", ["secrets", "configmaps"], _READ),
     _rule("", ["events"], ["create"]),
 ]
@@ -38,7 +41,7 @@ def files() -> dict[str, list[dict[str, Any]]]:
     connectors = [connector.KIND.plural]
     catalogs = [catalog_config.KIND.plural]
     everything = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    read, edit = _rule(GROUP, connectors, _READ), _rule(GROUP, connectors, everything)
+    read, edit = _rule(GROUP, connectors, _READ), _rule(GROUP, [*connectors, *_QUESTIONS], everything)
     administer = _rule(GROUP, catalogs, everything)
     return {
         "operator.yaml": [

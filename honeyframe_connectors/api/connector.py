@@ -60,13 +60,9 @@ class CARef(Model):
     )
 
 
-class ConnectorSpec(Model):
-    """What is declared of a connector."""
+class Reach(Model):
+    """What it takes to reach an external system."""
 
-    display_name: str | None = Field(
-        default=None, description="The name shown to people. Default: metadata.name.", max_length=256
-    )
-    description: str | None = Field(default=None, description="What it is for.", max_length=2048)
     config: dict[str, dict[str, Any]] = Field(
         description="Exactly one member, the type, with that type's settings. Secrets do not belong here: they come "
         "from the Secret that spec.secretRef names. A type without settings is written {}.",
@@ -82,12 +78,21 @@ class ConnectorSpec(Model):
         description="The schemas that may be discovered and read. Default: those that the connector owns.",
         max_length=256,
     )
+    timeout: PositiveDuration = Field(
+        default="10s", description="How long one check may take, such as 10s. Default: 10s."
+    )
+
+
+class ConnectorSpec(Reach):
+    """What is declared of a connector."""
+
+    display_name: str | None = Field(
+        default=None, description="The name shown to people. Default: metadata.name.", max_length=256
+    )
+    description: str | None = Field(default=None, description="What it is for.", max_length=2048)
     interval: Duration = Field(
         default="5m",
         description='How often what serves is checked, such as 30s or 1h. "0s": on change only. Default: 5m.',
-    )
-    timeout: PositiveDuration = Field(
-        default="10s", description="How long one check may take, such as 10s. Default: 10s."
     )
     suspend: bool = Field(
         default=False,

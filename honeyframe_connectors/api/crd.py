@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import API_VERSION, GROUP, VERSION, Kind
 from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.registry import Registry
@@ -40,12 +40,19 @@ def crds(registry: Registry) -> dict[str, dict[str, Any]]:
         f"{catalog_config.KIND.plural}.yaml": _definition(
             catalog_config.KIND, _catalog_spec(), _status(catalog_config.CatalogConfigStatus)
         ),
+        f"{connector_test.KIND.plural}.yaml": _definition(
+            connector_test.KIND, _test_spec(registry), _status(connector_test.ConnectorTestStatus)
+        ),
     }
 
 
 def json_schemas(registry: Registry) -> dict[str, dict[str, Any]]:
     """A JSON Schema per kind for editors and offline checks, by file name; secret fields are unknown to it."""
-    specs = ((connector.KIND, _connector_spec(registry)), (catalog_config.KIND, _catalog_spec()))
+    specs = (
+        (connector.KIND, _connector_spec(registry)),
+        (catalog_config.KIND, _catalog_spec()),
+        (connector_test.KIND, _test_spec(registry)),
+    )
     return {f"{kind.kind.lower()}_{VERSION}.json": _manifest_schema(kind, spec) for kind, spec in specs}
 
 
@@ -82,21 +89,25 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict
 
 
 def _connector_spec(registry: Registry) -> dict[str, Any]:
-    spec = structural(connector.ConnectorSpec)
-    names = sorted(registry)
+    spec = _with_blocks(structural(connector.ConnectorSpec), registry)
+    spec["properties"]["config"]["x-kubernetes-validations"] = [
+        {
+            "rule": " || ".join(f"(has(self.{name}) && has(oldSelf.{name}))" for name in sorted(registry)),
+            "message": "the type cannot be changed: delete the Connector and create it again, "
+            "or create another one under a new name",
+        }
+    ]
+    return spec
+
+
+def _with_blocks(spec: dict[str, Any], registry: Registry) -> dict[str, Any]:
+    """A spec whose `config` has a block per type."""
     spec["properties"]["config"] = {
         "type": "object",
         "description": spec["properties"]["config"]["description"],
         "minProperties": 1,
         "maxProperties": 1,
-        "properties": {name: _block(registry[name]) for name in names},
-        "x-kubernetes-validations": [
-            {
-                "rule": " || ".join(f"(has(self.{name}) && has(oldSelf.{name}))" for name in names),
-                "message": "the type cannot be changed: delete the Connector and create it again, "
-                "or create another one under a new name",
-            }
-        ],
+        "properties": {name: _block(registry[name]) for name in sorted(registry)},
     }
     return spec
 
@@ -144,6 +155,26 @@ def _catalog_spec() -> dict[str, Any]:
             "(has(a.instanceName) ? a.instanceName : a.adapter)))",
             "message": "two adapters have the same instanceName (default: the adapter's name); give each its own",
         }
+    ]
+    return spec
+
+
+def _test_spec(registry: Registry) -> dict[str, Any]:
+    spec = structural(connector_test.ConnectorTestSpec)
+    _with_blocks(spec["properties"]["connector"], registry)
+    spec["x-kubernetes-validations"] = [
+        {
+            "rule": "self == oldSelf",
+            "message": "a question cannot be changed: delete this ConnectorTest and create another one",
+        },
+        {
+            "rule": "has(self.connectorRef) != has(self.connector)",
+            "message": "write exactly one of connectorRef and connector",
+        },
+        {
+            "rule": "!has(self.message) || has(self.connectorRef)",
+            "message": "a message is sent through an applied Connector: name it in connectorRef",
+        },
     ]
     return spec
 

@@ -28,6 +28,8 @@ TARGETS_ANNOTATION = "honeyframe.io/targets"
 """On a Secret: where its values may go, as `host:port` or `*.domain:port`, separated by commas."""
 REASON_ANNOTATION = "honeyframe.io/rotation-reason"
 """On a Secret: why its values changed; kept with the version."""
+LONGEST_REASON = 256
+"""Characters of a rotation's reason that are kept."""
 LONGEST_TOKEN = 64
 """Characters of a token; a longer one is none."""
 
@@ -80,6 +82,10 @@ class ConditionType(StrEnum):
     """Abnormal: not there yet, and time may bring it there. Present only while True."""
     STALLED = "Stalled"
     """Abnormal: a person must act. Present only while True."""
+    COMPLETE = "Complete"
+    """A question was answered with yes. Present only while True."""
+    FAILED = "Failed"
+    """A question was answered with no, or cannot be. Present only while True."""
 
 
 class Condition(Model):

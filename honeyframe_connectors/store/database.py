@@ -133,6 +133,11 @@ class Database:
         port = f":{self._url.port}" if self._url.port else ""
         return f"postgresql://{self._url.host or ''}{port}/{self._url.database or ''}"
 
+    @property
+    def has_password(self) -> bool:
+        """Whether its URL holds a password."""
+        return self._url.password is not None
+
     async def open(self, first: Callable[[Connection], object] | None = None) -> None:
         """Bring the schema up to date. May be called again after it failed, and does nothing once it worked.
 

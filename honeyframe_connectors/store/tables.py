@@ -101,6 +101,7 @@ data_connectors = Table(
     Column("handled_rollback_at", String(64)),
     Column("deletion_policy", String(16), nullable=False, server_default=text("'Delete'")),
     Column("purge_at", Moment),
+    Column("rekeyed_at", Moment),
     Column("revision", String(32), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
@@ -194,6 +195,14 @@ connector_tests = Table(
     Column("steps", Json, nullable=False),
     Column("at", Moment, nullable=False),
     Index("ix_connector_tests_connector", "connector_id", "at"),
+    Index(
+        "ix_connector_tests_not_applied",
+        "org",
+        "project",
+        "at",
+        sqlite_where=text("connector_id IS NULL"),
+        postgresql_where=text("connector_id IS NULL"),
+    ),
 )
 """What was asked by ConnectorTests and answered."""
 

@@ -41,6 +41,7 @@ class PostgreSQLConfig(tls.ClientCertificate, sql.Pool):
     ]
     username: Annotated[
         str,
+        Mark.ACCOUNT,
         Mark.MAPPABLE,
         Field(min_length=1, max_length=255, description="Role to log in as. May come from the Secret."),
     ]
@@ -170,6 +171,15 @@ class PostgreSQL(ConnectorType[PostgreSQLConfig]):
     steps: ClassVar[tuple[str, ...]] = ("resolve", "connect", "TLS", "authenticate", "authorise", "query")
     guard: ClassVar[Guard] = Guard.PINNED
     config = PostgreSQLConfig
+
+    def endpoints(self, config: PostgreSQLConfig) -> tuple[tuple[str, int], ...]:
+        """The server."""
+        return ((config.host, config.port),)
+
+    def strictness(self, config: PostgreSQLConfig, ca: bytes | None) -> int:
+        """By sslmode; `require` with a CA verifies as `verify-ca` does."""
+        mode = "verify-ca" if config.sslmode == "require" and ca is not None else config.sslmode
+        return get_args(SslMode).index(mode)
 
     async def check(self, config: PostgreSQLConfig, checkup: Checkup) -> None:
         """Log in, ask for USAGE on the output schemas, and `select 1` in a transaction that may only read."""

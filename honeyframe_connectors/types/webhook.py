@@ -41,6 +41,7 @@ class WebhookConfig(tls.ClientCertificate):
     ] = None
     username: Annotated[
         str | None,
+        Mark.ACCOUNT,
         Mark.MAPPABLE,
         Field(max_length=255, description="User name for `Authorization: Basic`. May come from the Secret."),
     ] = None
@@ -135,6 +136,11 @@ class Webhook(ConnectorType[WebhookConfig]):
     steps: ClassVar[tuple[str, ...]] = ("resolve", "connect", "TLS", "authenticate")
     guard: ClassVar[Guard] = Guard.PINNED
     config = WebhookConfig
+
+    def endpoints(self, config: WebhookConfig) -> tuple[tuple[str, int], ...]:
+        """The host of `url`, which `check_url` shares."""
+        to = http.endpoint(config.url)
+        return ((to.host, to.port),)
 
     async def check(self, config: WebhookConfig, checkup: Checkup) -> None:
         """Connect and verify TLS; ask `check_url` where there is one, else send nothing."""

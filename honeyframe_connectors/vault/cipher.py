@@ -10,8 +10,11 @@ MAGIC: Final = b"HFV\x01"
 """Format 1; the fourth byte is the version of the format."""
 KEY_ID_BYTES: Final = 8
 NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
 HEADER_BYTES: Final = len(MAGIC) + KEY_ID_BYTES
 KEY_BYTES: Final = 32
+DATA_KEY_ID: Final = bytes(KEY_ID_BYTES)
+"""A version's blob is sealed with its connector's own data key, which has no name."""
 
 
 class DoesNotOpen(Exception):

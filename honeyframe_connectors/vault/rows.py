@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+TestStatus = Literal["passed", "skipped", "failed", "rollback"]
+"""How a version's test went: passed, cannot be tested, let in by force, or passed and brought back."""
 
 OPERATOR = "operator"
+UNKNOWN_MAC = "unknown"
+"""Stands for the MAC of values that were not at hand when a row got new keys. As a content it is none that there is; as
+what is held, it is whatever the Secret shows: who finds it there holds that, by its MAC, from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class VersionInfo:
 
     number: int
     at: datetime
-    test_status: str
+    test_status: TestStatus
     reason: str
     restored_from: int | None
     secret_mac: str | None
@@ -116,3 +122,35 @@ class OrgRow:
     engine_profile: str
     holder: Mapping[str, Any] | None
     """The CatalogConfig that declares it: namespace, name, uid."""
+
+
+def connector_row(found: Any) -> ConnectorRow:
+    """A row of `data_connectors` as it was read."""
+    return ConnectorRow(
+        id=found.id,
+        owner=Owner(found.cluster_id or "", found.namespace_uid or "", found.org, found.project),
+        name=found.name,
+        display_name=found.display_name,
+        type=found.type,
+        category=found.category,
+        object_uid=found.object_uid or "",
+        deleted_at=found.deleted_at,
+        serving_version=found.serving_version,
+        last_version=found.last_version,
+        config=found.config,
+        config_mac=found.config_mac,
+        secret_mac=found.secret_mac,
+        secret_name=found.secret_name,
+        revoked=found.revoked,
+        held=found.held,
+        forced=found.forced,
+        handled_rollback_at=found.handled_rollback_at,
+        deletion_policy=found.deletion_policy,
+        purge_at=found.purge_at,
+        pending=found.pending,
+        observed=found.observed,
+        revision=found.revision,
+        wrapped_keys=found.wrapped_keys or b"",
+        row_mac=found.row_mac or "",
+        managed_by=found.managed_by,
+    )

@@ -5,34 +5,40 @@ A version's blob is bound to its row, number, clean config and CA; the row's pla
 Every write is a compare-and-set on the row's random revision, in one transaction.
 """
 
-import base64
-import hashlib
 import hmac
+import itertools
 import logging
 import os
 import secrets as random_tokens
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
-import orjson
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, now
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.database import Change, Database, Missed
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
+from honeyframe_connectors.vault.binding import bound as _bound
+from honeyframe_connectors.vault.binding import bound_version as _bound_version
+from honeyframe_connectors.vault.binding import keyed
+from honeyframe_connectors.vault.binding import packed as _packed
+from honeyframe_connectors.vault.binding import row_mac as _row_mac
+from honeyframe_connectors.vault.binding import unpacked as _unpacked
+from honeyframe_connectors.vault.cipher import DATA_KEY_ID as _DATA_KEY_ID
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
-from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, Version, VersionInfo
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, TestStatus, Version, VersionInfo
+from honeyframe_connectors.vault.rows import connector_row as _row
 
 logger = logging.getLogger(__name__)
 
-_DATA_KEY_ID = bytes(8)
-"""A version's blob is sealed with its connector's own data key, which has no name."""
-_CHECK = b"honeyframe vault check value"
+_SHOWN_COLUMNS = ("version", "created_at", "test_status", "reason", "restored_from", "secret_mac")
+"""What of a version is no secret: its blob is never read to show it."""
 
 _ROWS = select(data_connectors).where(
     data_connectors.c.managed_by == OPERATOR, data_connectors.c.cluster_id == bindparam("cluster")
@@ -48,17 +54,26 @@ _VERSION = select(connector_secret_history).where(
     connector_secret_history.c.connector_id == bindparam("row_id"),
     connector_secret_history.c.version == bindparam("number"),
 )
+_SHOWN = [connector_secret_history.c[name] for name in _SHOWN_COLUMNS]
 _HISTORY = (
-    select(connector_secret_history)
+    select(*_SHOWN)
     .where(connector_secret_history.c.connector_id == bindparam("row_id"))
     .order_by(connector_secret_history.c.version.desc())
+)
+_HISTORIES = (
+    select(connector_secret_history.c.connector_id, *_SHOWN)
+    .join(data_connectors, data_connectors.c.id == connector_secret_history.c.connector_id)
+    .where(data_connectors.c.managed_by == OPERATOR, data_connectors.c.cluster_id == bindparam("cluster"))
+    .order_by(connector_secret_history.c.connector_id, connector_secret_history.c.version.desc())
+)
+_DROP_VERSION = delete(connector_secret_history).where(
+    connector_secret_history.c.connector_id == bindparam("row_id"),
+    connector_secret_history.c.version == bindparam("number"),
 )
 _INSERT_ROW = insert(data_connectors)
 _INSERT_VERSION = insert(connector_secret_history)
 _INSERT_AUDIT = insert(audit_log)
 _MACED = frozenset({"serving_version", "held"})
-_EXACT = 2**53
-"""Up to here a number is the same integer on every database; beyond, it is hashed as the float it is near to."""
 
 
 class RowChanged(TryAgain):
@@ -68,6 +83,10 @@ class RowChanged(TryAgain):
         super().__init__(Reason.PROGRESSING, "the connector's row was changed by someone else", retry_after=0.05)
 
 
+class Tampered(Waiting):
+    """A row or a version does not open: it was changed by hand, or its key is not given."""
+
+
 class Vault:
     """Connectors and their versions in one metadata store. Opened before it is used."""
 
@@ -75,6 +94,7 @@ class Vault:
         self._database = database
         self._keyring = keyring
         self._keys: WrappingKeys | None = None
+        self._closed = Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
         self._mac_keys: dict[str, bytes] = {}
 
     async def open(self) -> None:
@@ -91,16 +111,20 @@ class Vault:
         def admit(connection: Connection) -> None:
             admitted[:] = [self._admit(connection)]
 
-        # With the store's opening: before anybody writes, and with no other process making the install's row too.
-        await self._database.open(admit)
-        if not admitted:
-            await self._database.write(admit)
+        try:
+            # With the store's opening: before anybody writes, and with no other process making the install's row too.
+            await self._database.open(admit)
+            if not admitted:
+                await self._database.write(admit)
+        except Waiting as error:
+            self._closed = error
+            raise
         self._keys = admitted[0]
 
     @property
     def key_id(self) -> str:
         """The id of the active wrapping key."""
-        return self._wrapping.active_id
+        return self.wrapping.active_id
 
     async def rows(self, cluster_id: str) -> list[ConnectorRow]:
         """Every row of a cluster, deleted ones too.
@@ -178,7 +202,7 @@ class Vault:
             pending=None,
             observed=None,
             revision=random_tokens.token_hex(16),
-            wrapped_keys=self._wrapping.wrap(data_key + mac_key, _bound(row_id, "keys")),
+            wrapped_keys=self.wrapping.wrap(data_key + mac_key, _bound(row_id, "keys")),
         )
         row = replace(row, row_mac=_row_mac(mac_key, row))
         moment = now()
@@ -266,15 +290,18 @@ class Vault:
         secret_mac: str,
         secret_name: str | None,
         ca: bytes | None,
-        test_status: Literal["passed", "skipped"],
+        test_status: TestStatus,
         reason: str,
+        restored_from: int | None = None,
         version_floor: int = 0,
+        dropped: Sequence[int] = (),
+        at: datetime | None = None,
         **changes: Any,
     ) -> ConnectorRow:
         """Make a config and its secret values a version, and make that version serve: one transaction.
 
         `config` is clean, `tuning` names those of its fields that are no part of a version, and the number is one
-        more than the greatest of the row's and `version_floor`.
+        more than the greatest of the row's and `version_floor`. The versions that `dropped` names go with it.
 
         Raises:
             RowChanged: the row is not as it was read; nothing is written.
@@ -297,7 +324,7 @@ class Vault:
         }
         changed = replace(row, **fields, revision=random_tokens.token_hex(16))
         changed = replace(changed, row_mac=_row_mac(mac_key, changed))
-        moment = now()
+        moment = at or now()
         values = {
             **fields,
             "connection_secrets_enc": blob,
@@ -314,15 +341,26 @@ class Vault:
             "secret_mac": secret_mac,
             "test_status": test_status,
             "reason": reason,
+            "restored_from": restored_from,
             "created_at": moment,
         }
-        action = "connector.rotated" if row.serving_version is not None else "connector.accepted"
-        audit = _audit(action, row, {"version": number, "test_status": test_status})
-        await self._swap(row, values, Change(_INSERT_VERSION, version), audit)
+        detail = {"version": number, "test_status": test_status}
+        if restored_from is not None:
+            detail["restored_from"] = restored_from
+        drops = [Change(_DROP_VERSION, {"row_id": row.id, "number": each}) for each in dropped]
+        audit = _audit(_action(row, test_status), row, detail)
+        await self._swap(row, values, Change(_INSERT_VERSION, version), audit, *drops)
         return changed
 
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
-        """The version that serves, opened. `tuning` names the type's tuning fields.
+        """The version that serves, opened; as `version`."""
+        version = await self.version(row, row.serving_version or 0, tuning)
+        if version is None:
+            raise RowChanged
+        return version
+
+    async def version(self, row: ConnectorRow, number: int, tuning: frozenset[str]) -> Version | None:
+        """A version, opened; None where it is not kept. `tuning` names the type's tuning fields.
 
         Raises:
             RowChanged: the row is not as it was read.
@@ -332,31 +370,52 @@ class Vault:
         def read(connection: Connection) -> tuple[Any, Any]:
             return (
                 connection.execute(_ROW, {"row_id": row.id}).one_or_none(),
-                connection.execute(_VERSION, {"row_id": row.id, "number": row.serving_version}).one_or_none(),
+                connection.execute(_VERSION, {"row_id": row.id, "number": number}).one_or_none(),
             )
 
         current, version = await self._database.read(read)
-        if current is None or version is None or current.revision != row.revision:
+        if current is None or current.revision != row.revision:
             raise RowChanged
+        if version is None:
+            return None
         current_row = _row(current)
         self._mac_key(current_row)
+        # What serves is opened by the row's own config: who edits a host there with SQL opens nothing.
+        config = current.config if number == row.serving_version else version.config
         try:
-            bound = _bound_version(row.id, version.version, current.config, tuning, version.ca)
+            bound = _bound_version(row.id, version.version, config, tuning, version.ca)
             packed = unseal(self._keys_of(current_row)[0], version.secrets_enc, bound)
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         ca = version.ca.encode() if version.ca is not None else None
-        return Version(version.version, current.config, _unpacked(packed), ca)
+        return Version(version.version, config, _unpacked(packed), ca)
 
     async def history(self, row_id: str) -> list[VersionInfo]:
         """What may be shown of each version, newest first."""
         found = await self._database.read(lambda connection: connection.execute(_HISTORY, {"row_id": row_id}).all())
-        return [
-            VersionInfo(
-                each.version, each.created_at, each.test_status, each.reason, each.restored_from, each.secret_mac
-            )
-            for each in found
-        ]
+        return [_version_info(each) for each in found]
+
+    async def histories(self, cluster_id: str) -> dict[str, tuple[VersionInfo, ...]]:
+        """The same of every row of a cluster, by the row's id.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the store cannot be used.
+        """
+        found = await self._database.read(
+            lambda connection: connection.execute(_HISTORIES, {"cluster": cluster_id}).all()
+        )
+        return {
+            row_id: tuple(map(_version_info, versions))
+            for row_id, versions in itertools.groupby(found, key=lambda each: each.connector_id)
+        }
+
+    def opens(self, row: ConnectorRow) -> bool:
+        """Whether a row's keys can be used."""
+        try:
+            self._mac_key(row)
+        except Waiting:
+            return False
+        return True
 
     def mac(self, row: ConnectorRow, purpose: str, data: bytes) -> str:
         """A MAC of some data under the row's own key, in hexadecimal: says whether it is the same, and nothing else.
@@ -364,14 +423,33 @@ class Vault:
         Raises:
             Waiting: `VaultUnavailable`, the row does not open.
         """
-        return _hmac(self._mac_key(row), _bound(row.id, purpose) + data)
+        return keyed(self._mac_key(row), row.id, purpose, data)
+
+    def refusal_mac(self, data: bytes) -> str:
+        """A MAC that is the same for all connectors of an install; see `WrappingKeys.refusal_mac`."""
+        return self.wrapping.refusal_mac(data)
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
     @property
-    def _wrapping(self) -> WrappingKeys:
+    def database(self) -> Database:
+        """The store that it is in."""
+        return self._database
+
+    @property
+    def closed(self) -> Waiting:
+        """Why the vault is not open: what the last try to open it came to."""
+        return Waiting(self._closed.reason, self._closed.message)
+
+    @property
+    def wrapping(self) -> WrappingKeys:
+        """The wrapping keys.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the vault is not open.
+        """
         if self._keys is None:
-            raise Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
+            raise self.closed
         return self._keys
 
     def _admit(self, connection: Connection) -> WrappingKeys:
@@ -379,26 +457,25 @@ class Vault:
         found = connection.execute(select(install).with_for_update()).one_or_none()
         install_id = found.install_id if found is not None else str(uuid.uuid4())
         keys = self._keyring.bind(install_id)
-        bound = _bound(install_id, "check")
         if found is None:
-            checks = {keys.active_id: base64.b64encode(keys.wrap(_CHECK, bound)).decode()}
+            checks = {keys.active_id: keys.check_value()}
             connection.execute(insert(install), {"one": 1, "install_id": install_id, "checks": checks})
             return keys
-        opened = [key_id for key_id in keys if key_id in found.checks and _opens(keys, found.checks[key_id], bound)]
+        opened = keys.admitted(found.checks)
         if not opened:
             raise Waiting(
                 Reason.VAULT_UNAVAILABLE,
                 "the vault was sealed with another secret than the one that is given: give that one beside it "
-                "with --older-secret-files",
+                "with --older-secret-files; where it is lost: honeyframe vault reset --from-secrets",
             )
         if keys.active_id not in opened:
-            checks = {**found.checks, keys.active_id: base64.b64encode(keys.wrap(_CHECK, bound)).decode()}
+            checks = {**found.checks, keys.active_id: keys.check_value()}
             connection.execute(update(install), {"checks": checks})
         return keys
 
     def _keys_of(self, row: ConnectorRow) -> tuple[bytes, bytes]:
         try:
-            both = self._wrapping.unwrap(row.wrapped_keys, _bound(row.id, "keys"))
+            both = self.wrapping.unwrap(row.wrapped_keys, _bound(row.id, "keys"))
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         return both[:KEY_BYTES], both[KEY_BYTES:]
@@ -406,11 +483,11 @@ class Vault:
     def _mac_key(self, row: ConnectorRow) -> bytes:
         """The row's MAC key, once the row's own MAC was found right: what was changed by hand is never sealed anew."""
         key = self._mac_keys.get(row.id)
-        if key is None:
+        if key is None or not _has_mac(row, key):  # another process may have given the row other keys
             key = self._keys_of(row)[1]
-        if not hmac.compare_digest(row.row_mac, _row_mac(key, row)):
-            raise _tampered(row.id, DoesNotOpen("its MAC does not match"))
-        self._mac_keys[row.id] = key
+            if not _has_mac(row, key):
+                raise _tampered(row.id, DoesNotOpen("its MAC does not match"))
+            self._mac_keys[row.id] = key
         return key
 
     # --- rows ------------------------------------------------------------------------------------------------------
@@ -440,6 +517,16 @@ class Vault:
         key = {"org": row.owner.org, "project": row.owner.project, "name": row.name}
         found = await self._database.read(lambda connection: connection.execute(_HOLDER, key).one_or_none())
         return _row(found) if found is not None else None
+
+
+def _version_info(found: Any) -> VersionInfo:
+    return VersionInfo(*(getattr(found, name) for name in _SHOWN_COLUMNS))
+
+
+def _action(row: ConnectorRow, test_status: TestStatus) -> str:
+    by_status = {"failed": "connector.forced", "rollback": "connector.rolled_back"}
+    first = "connector.rotated" if row.serving_version is not None else "connector.accepted"
+    return by_status.get(test_status, first)
 
 
 def _is_same_object(holder: ConnectorRow, row: ConnectorRow) -> bool:
@@ -477,37 +564,6 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
     )
 
 
-def _row(found: Any) -> ConnectorRow:
-    return ConnectorRow(
-        id=found.id,
-        owner=Owner(found.cluster_id or "", found.namespace_uid or "", found.org, found.project),
-        name=found.name,
-        display_name=found.display_name,
-        type=found.type,
-        category=found.category,
-        object_uid=found.object_uid or "",
-        deleted_at=found.deleted_at,
-        serving_version=found.serving_version,
-        last_version=found.last_version,
-        config=found.config,
-        config_mac=found.config_mac,
-        secret_mac=found.secret_mac,
-        secret_name=found.secret_name,
-        revoked=found.revoked,
-        held=found.held,
-        forced=found.forced,
-        handled_rollback_at=found.handled_rollback_at,
-        deletion_policy=found.deletion_policy,
-        purge_at=found.purge_at,
-        pending=found.pending,
-        observed=found.observed,
-        revision=found.revision,
-        wrapped_keys=found.wrapped_keys or b"",
-        row_mac=found.row_mac or "",
-        managed_by=found.managed_by,
-    )
-
-
 _UPDATES: dict[tuple[str, ...], Any] = {}
 
 
@@ -528,52 +584,6 @@ def _audit(action: str, row: ConnectorRow, detail: Mapping[str, Any]) -> Change:
     return Change(_INSERT_AUDIT, entry)
 
 
-def _row_mac(key: bytes, row: ConnectorRow) -> str:
-    owner = row.owner
-    place = [
-        row.id,
-        owner.cluster_id,
-        owner.namespace_uid,
-        owner.org,
-        owner.project,
-        row.name,
-        row.serving_version,
-        row.held or False,
-    ]
-    return _hmac(key, _bound(row.id, "row") + orjson.dumps(place))
-
-
-def _hmac(key: bytes, data: bytes) -> str:
-    # hmac.digest() lets the interpreter's lock go for each of these few bytes, and a busy writer takes it.
-    return hmac.new(key, data, "sha256").hexdigest()
-
-
-def _bound(owner_id: str, purpose: str) -> bytes:
-    return f"honeyframe\0{purpose}\0{owner_id}\0".encode()
-
-
-def _bound_version(
-    row_id: str, number: int, config: Mapping[str, Any], tuning: frozenset[str], ca: str | None
-) -> bytes:
-    fixed = {key: _portable(value) for key, value in config.items() if key not in tuning}
-    digest = hashlib.sha256(orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)).digest()
-    trust = hashlib.sha256((ca or "").encode()).digest()
-    return _bound(row_id, "version") + number.to_bytes(8) + digest + trust
-
-
-def _portable(value: Any) -> Any:
-    """As every database gives it back: PostgreSQL's JSONB turns 1e16 into an integer and drops the sign of -0.0."""
-    if isinstance(value, dict):
-        return {key: _portable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_portable(each) for each in value]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    if abs(value) >= _EXACT:
-        return float(value)
-    return int(value) if value == int(value) else value
-
-
 def _text(ca: bytes) -> str:
     try:
         return ca.decode()
@@ -583,25 +593,12 @@ def _text(ca: bytes) -> str:
         ) from None
 
 
-def _packed(secrets: Mapping[str, bytes]) -> bytes:
-    return orjson.dumps(
-        {key: base64.b64encode(value).decode() for key, value in secrets.items()}, option=orjson.OPT_SORT_KEYS
-    )
+def _has_mac(row: ConnectorRow, key: bytes) -> bool:
+    return hmac.compare_digest(row.row_mac, _row_mac(key, row))
 
 
-def _unpacked(packed: bytes) -> dict[str, bytes]:
-    return {key: base64.b64decode(value) for key, value in orjson.loads(packed).items()}
-
-
-def _opens(keys: WrappingKeys, check: str, bound: bytes) -> bool:
-    try:
-        return keys.unwrap(base64.b64decode(check), bound) == _CHECK
-    except (DoesNotOpen, TypeError, ValueError):  # changed by hand, it need not be text or base64 either
-        return False
-
-
-def _tampered(row_id: str, error: DoesNotOpen) -> Waiting:
-    return Waiting(
+def _tampered(row_id: str, error: DoesNotOpen) -> Tampered:
+    return Tampered(
         Reason.VAULT_UNAVAILABLE,
         f"connector {row_id} does not open: {error}; put the row back as it was, or give the older secret "
         "with --older-secret-files",

@@ -7,24 +7,29 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from honeyframe_connectors.api import catalog_config, connector
+from honeyframe_connectors.api import catalog_config, connector, connector_test
 from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, CREDENTIALS_LABEL, GROUP, VERSION
+from honeyframe_connectors.connector_type import CheckResult
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
-from honeyframe_connectors.probe import Gate
+from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.redact import Redactor
 from honeyframe_connectors.registry import default_registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
+from honeyframe_connectors.usage import UsageCounter
+from honeyframe_connectors.vault.answers import Answers
 from honeyframe_connectors.vault.clusters import BEAT_SECONDS, Held, Leadership
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
+from honeyframe_connectors.vault.refusals import Refusals
+from honeyframe_connectors.vault.rewrap import rewrap
 from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
@@ -37,19 +42,25 @@ from honeyframe_operator.metadata import Metadata, MetadataWatch, decode
 from honeyframe_operator.metrics import Metrics
 from honeyframe_operator.objects import Key, Objects, newer, resource
 from honeyframe_operator.settings import Settings
+from honeyframe_operator.usage import UsageFollower
 from honeyframe_operator.watching import KindWatch
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.catalog_config import CatalogConfigs
 from reconcilers.connector import Connectors
-from reconcilers.ports import Resource
+from reconcilers.connector_test import ConnectorTests
+from reconcilers.connector_usage import UsageBoard
+from reconcilers.logins import Logins
+from reconcilers.ports import Attempt, Resource
 from reconcilers.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-KINDS = (connector.KIND, catalog_config.KIND)
+KINDS = (connector.KIND, catalog_config.KIND, connector_test.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
 RELEASE_SECONDS = 2.0
+REWRAP_SECONDS = 60.0
+"""Until what could not be wrapped anew is tried again."""
 STUCK_SECONDS = 180.0
 """A queue in which nothing moves for longer than this is broken."""
 
@@ -80,6 +91,7 @@ class Operator:
     leadership: Leadership
     upkeep: Upkeep
     metrics: Metrics
+    usage: UsageFollower
     health: Health = field(default_factory=Health)
     _metadata_watches: list[MetadataWatch] = field(default_factory=list)
 
@@ -247,11 +259,13 @@ class Operator:
                 await asyncio.sleep(0)
                 self.controller.look_at_all()
                 group.create_task(self._keep_leading())
+                group.create_task(self._rewrap())
                 group.create_task(self.upkeep.run())
+                group.create_task(self.usage.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
-            self.connectors.ledger = None
+            self.connectors.unload()
 
     async def _keep_leading(self) -> None:
         """Open the vault as soon as that can be done, then say in the cluster's row that this process leads."""
@@ -281,6 +295,24 @@ class Operator:
                 first = first.exceptions[0]
             logger.warning("%s", first)
 
+    async def _rewrap(self) -> None:
+        """Wrap anew what older secrets hold, once the vault is open. Nothing waits for it."""
+        while self.connectors.ledger is None:  # noqa: ASYNC110 - its opener is a loop of tries, too
+            await asyncio.sleep(RETRY_SECONDS)
+        while True:
+            try:
+                result = await rewrap(self.vault.database, self.vault.wrapping)
+            except Waiting as error:
+                logger.warning("the vault: keys under older secrets could not be wrapped anew: %s", error.message)
+            else:
+                for each in result.failures:
+                    logger.error("the vault: %s/%s (%s): %s", each.project, each.name, each.connector_id, each.error)
+                if result.done:
+                    logger.info("the vault: the keys of %d connectors are under the newest secret now", result.done)
+                if result.left == len(result.failures):
+                    return
+            await asyncio.sleep(REWRAP_SECONDS)
+
     async def _open_vault_once(self) -> None:
         try:
             await self.vault.open()
@@ -297,6 +329,7 @@ class Operator:
         else:
             self.health.vault = ""
             self.metrics.vault_open.set(1)
+            await self.usage.count()
 
     # --- probes ----------------------------------------------------------------------------------------------------
 
@@ -323,18 +356,17 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     Raises:
         ConnectorError: the secret cannot be used.
     """
-    keyring = Keyring(_secret(settings.secret_file), [_secret(Path(path)) for path in settings.older_secret_files])
+    keyring = Keyring.read(settings.secret_file, [Path(path) for path in settings.older_secret_files])
     database = Database(settings.store_url)
     client = await KubeClient.login(settings.kubeconfig)
     try:
-        yield await _wire(settings, client, database, keyring)
+        yield await _wire(settings, client, Vault(database, keyring), database)
     finally:
         await client.close()
         await database.close()
 
 
-async def _wire(settings: Settings, client: KubeClient, database: Database, keyring: Keyring) -> Operator:
-    vault, orgs = Vault(database, keyring), Orgs(database)
+async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: Database) -> Operator:
     cluster = ClusterView(
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
@@ -366,6 +398,7 @@ async def _wire(settings: Settings, client: KubeClient, database: Database, keyr
         registry=default_registry(),
         vault=vault,
         cluster=cluster,
+        logins=Logins(Refusals(database, vault)),
         targets=Targets(
             allowed=tuple(ipaddress.ip_network(cidr) for cidr in settings.allow_target),
             own=await _addresses(client.host),
@@ -374,18 +407,57 @@ async def _wire(settings: Settings, client: KubeClient, database: Database, keyr
         fence=fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
+        usage=UsageBoard(on=settings.usage_interval > 0),
         probed=metrics.probed,
         committed=metrics.committed,
         purge_after=settings.kept,
         went=look_at_adopters,
     )
 
-    def rivals(org: str) -> list[Resource]:
-        kind = catalog_config.KIND.kind
-        found = [resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None]
-        return [each for each in found if each.spec.get("org") == org]
+    def seen(kind: str) -> Iterator[Resource]:
+        return (resource(body) for key in objects.keys(kind) if (body := objects.get(key)) is not None)
 
-    catalog_configs = CatalogConfigs(orgs=orgs, cluster=cluster, fence=fence, rivals=rivals)
+    def rivals(org: str) -> list[Resource]:
+        return [each for each in seen(catalog_config.KIND.kind) if each.spec.get("org") == org]
+
+    def peers(namespace: str) -> list[Resource]:
+        return [each for each in seen(connector_test.KIND.kind) if each.namespace == namespace]
+
+    def seen_connector(namespace: str, name: str) -> Resource | None:
+        body = objects.get((connector.KIND.kind, namespace, name))
+        return resource(body) if body is not None else None
+
+    async def login(attempt: Attempt) -> CheckResult:
+        async def dial() -> CheckResult:
+            return await probe(
+                attempt.type,
+                attempt.config,
+                targets=connectors.targets,
+                ca=attempt.ca,
+                output_schemas=attempt.output_schemas,
+                timeout=attempt.timeout,
+                gate=connectors.gate,
+            )
+
+        result = await connectors.logins.login(
+            attempt.namespace_uid, attempt.type, attempt.config, dial, known_good=attempt.known_good
+        )
+        metrics.probed(attempt.type.name, result)
+        return result
+
+    catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=fence, rivals=rivals)
+    connector_tests = ConnectorTests(
+        registry=connectors.registry,
+        vault=vault,
+        answers=Answers(database),
+        cluster=cluster,
+        login=login,
+        fence=fence,
+        ledger=lambda: connectors.ledger,
+        connector=seen_connector,
+        peers=peers,
+        secret_opt_in=settings.secret_opt_in,
+    )
     controller = Controller(
         client=client,
         objects=objects,
@@ -393,6 +465,7 @@ async def _wire(settings: Settings, client: KubeClient, database: Database, keyr
         bindings={
             connector.KIND.kind: ConnectorBinding(connectors, cluster),
             catalog_config.KIND.kind: catalog_configs,
+            connector_test.KIND.kind: connector_tests,
         },
         leader=leader,
         metrics=metrics,
@@ -408,8 +481,27 @@ async def _wire(settings: Settings, client: KubeClient, database: Database, keyr
         purged=metrics.rows_purged.inc,
         halted=metrics.purges_halted.set,
     )
+    usage = UsageFollower(
+        counter=UsageCounter(database),
+        board=connectors.usage,
+        controller=controller,
+        metrics=metrics,
+        cluster_id=cluster.cluster_id,
+        interval=settings.usage_interval,
+    )
     return Operator(
-        settings, client, vault, cluster, connectors, catalog_configs, controller, leader, leadership, upkeep, metrics
+        settings,
+        client,
+        vault,
+        cluster,
+        connectors,
+        catalog_configs,
+        controller,
+        leader,
+        leadership,
+        upkeep,
+        metrics,
+        usage,
     )
 
 
@@ -446,10 +538,3 @@ async def _addresses(host: str) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple({str(each[4][0]) for each in found})
-
-
-def _secret(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip(b"\n")
-    except OSError as error:
-        raise Stalled(Reason.INVALID_CONFIG, f"the secret's file {path} cannot be read: {error.strerror}") from None

@@ -20,6 +20,7 @@ _COLLECTIONS = {
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "Connector": f"/apis/{API_VERSION}/namespaces/{{namespace}}/connectors",
     "CatalogConfig": f"/apis/{API_VERSION}/namespaces/{{namespace}}/catalogconfigs",
+    "ConnectorTest": f"/apis/{API_VERSION}/namespaces/{{namespace}}/connectortests",
 }
 
 
@@ -114,6 +115,16 @@ class ClusterView:
             if not self.plurals <= creatable:
                 self._kinds_missed = moment
         return moment - self._kinds_missed > AFTERMATH_SECONDS
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete an object of our kinds, if it is there and still the one with this uid."""
+        try:
+            await self.client.delete(f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}", uid=uid)
+        except ApiError as error:
+            if error.status not in (404, 409):  # HTTP 404: it is gone; 409: another one has its name
+                raise waiting(error) from None
+        except UNANSWERED as error:
+            raise waiting(error) from None
 
     async def _get(self, kind: str, namespace: str, name: str, accept: str | None = None) -> dict[str, Any] | None:
         return await self._read(f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}", accept)

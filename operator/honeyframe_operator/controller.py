@@ -23,12 +23,12 @@ from honeyframe_operator.objects import Key, Objects, newer, resource
 from honeyframe_operator.workqueue import WorkQueue
 from reconcilers.conditions import conditions
 from reconcilers.ports import Resource
-from reconcilers.steps import Outcome, Report, Verdict
+from reconcilers.steps import News, Outcome, Report, Verdict
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 32
-_FREE_TEXT = ("conditions", "health")
+_FREE_TEXT = ("conditions", "health", "credentials", "result")
 """The parts of a status that hold sentences."""
 SLOW_SECONDS = 1.0
 """A first reconcile that takes longer says that it is running."""
@@ -162,6 +162,9 @@ class Controller:
         written = await self._write(key, body, outcome.status)
         if written is None:
             return "gone"
+        if outcome.news:
+            told = [News(each.type, each.reason, self._clean(each.message)) for each in outcome.news]
+            await events.post(self.client, kind, written, told, self.identity)
         await binding.remember(resource(written), outcome)
         if outcome.retry is not None:
             self._retry(key, outcome.retry)

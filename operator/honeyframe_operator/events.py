@@ -2,28 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from honeyframe_connectors.api.kinds import API_VERSION, ConditionType, now, timestamp
 from honeyframe_connectors.errors import Reason
 from honeyframe_operator.kube import UNANSWERED, ApiError, KubeClient
+from reconcilers.steps import News
 
 logger = logging.getLogger(__name__)
 _TOLD = (ConditionType.READY, ConditionType.CREDENTIALS_IN_SYNC, ConditionType.HEALTHY)
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """Something that changed between two statuses."""
-
-    type: str
-    """Normal or Warning."""
-    reason: str
-    message: str
-
-
-def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Transition]:
+def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[News]:
     """What changed for people; a first success is no news."""
     old = {condition["type"]: condition for condition in before.get("conditions", ())}
     told: set[str] = set()
@@ -33,24 +23,39 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
             continue
         if condition["status"] == "False" and condition["message"] not in told:
             told.add(condition["message"])
-            yield Transition("Warning", condition["reason"], condition["message"])
+            refused = condition["type"] == ConditionType.CREDENTIALS_IN_SYNC and _keeps_serving_a_refused(after)
+            yield News(
+                "Warning", Reason.ROTATION_REJECTED if refused else Reason(condition["reason"]), condition["message"]
+            )
         elif condition["status"] == "True" and previous is not None and previous["status"] == "False" and not told:
             told.add(condition["message"])
-            yield Transition("Normal", condition["reason"], condition["message"])
+            yield News("Normal", Reason(condition["reason"]), condition["message"])
     served, serves = before.get("servedVersion"), after.get("servedVersion")
     if served is not None and serves is not None and served != serves:
-        yield Transition(
-            "Normal", Reason.CREDENTIALS_ROTATED, f"version {serves} was tested and replaces version {served}"
+        yield _replaced(served, serves, (after.get("credentials") or {}).get("history") or ())
+
+
+def _keeps_serving_a_refused(status: Mapping[str, Any]) -> bool:
+    return status.get("servedVersion") is not None and (status.get("credentials") or {}).get("state") == "Refused"
+
+
+def _replaced(served: int, serves: int, history: Sequence[Mapping[str, Any]]) -> News:
+    made = next((entry for entry in history if entry["version"] == serves), {})
+    if made.get("testStatus") == "failed":
+        return News("Warning", Reason.ROTATION_FORCED, f"version {serves} was let in by force in place of {served}")
+    if made.get("testStatus") == "rollback":
+        restored = made.get("restoredFrom")
+        return News(
+            "Normal", Reason.ROLLED_BACK, f"version {serves} brings back version {restored} in place of {served}"
         )
+    return News("Normal", Reason.CREDENTIALS_ROTATED, f"version {serves} was tested and replaces version {served}")
 
 
 def _same(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     return before is not None and (before["status"], before["reason"]) == (after["status"], after["reason"])
 
 
-async def post(
-    client: KubeClient, kind: str, body: Mapping[str, Any], news: Sequence[Transition], reporter: str
-) -> None:
+async def post(client: KubeClient, kind: str, body: Mapping[str, Any], news: Sequence[News], reporter: str) -> None:
     """Write the Events; one that cannot be written is logged, for it must not hold up a reconcile."""
     metadata = body["metadata"]
     moment = timestamp(now())

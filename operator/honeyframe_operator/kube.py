@@ -27,6 +27,7 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 CONNECTIONS = 64
 WATCH_SECONDS = 300
 SILENT_SECONDS = 330
+_DELETE = {"apiVersion": "v1", "kind": "DeleteOptions"}
 
 
 class ApiError(Exception):
@@ -108,6 +109,10 @@ class KubeClient:
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST a new object."""
         return await self._request("POST", path, body=body)
+
+    async def delete(self, path: str, *, uid: str) -> None:
+        """DELETE an object; 409 where it has another uid."""
+        await self._request("DELETE", path, body={**_DELETE, "preconditions": {"uid": uid}})
 
     async def pages(self, path: str, *, accept: str | None = None, **query: str) -> AsyncIterator[dict[str, Any]]:
         """A whole LIST, page by page.

@@ -10,7 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, ORG_LABEL
+from honeyframe_connectors.api.kinds import (
+    CREDENTIALS_LABEL,
+    LONGEST_REASON,
+    ORG_LABEL,
+    REASON_ANNOTATION,
+    TARGETS_ANNOTATION,
+)
 from honeyframe_operator.kube import METADATA, METADATA_LIST, UNANSWERED, ApiError, Gone, KubeClient
 from reconcilers.ports import Source
 
@@ -28,16 +34,18 @@ class Metadata:
     resource_version: str
     labelled: bool
     org: str | None = None
+    targets: str | None = None
+    reason: str = ""
 
     def source(self, *, always: bool = False) -> Source:
         """As a reconcile reads it; `always` is for what needs no label."""
-        return Source(self.uid, self.resource_version, always or self.labelled)
+        return Source(self.uid, self.resource_version, always or self.labelled, self.targets, self.reason)
 
 
 def decode(item: Mapping[str, Any]) -> Metadata:
     """The few fields that we need."""
     metadata = item["metadata"]
-    labels = metadata.get("labels") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return Metadata(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
@@ -45,6 +53,8 @@ def decode(item: Mapping[str, Any]) -> Metadata:
         resource_version=metadata["resourceVersion"],
         labelled=labels.get(CREDENTIALS_LABEL) == "true",
         org=labels.get(ORG_LABEL),
+        targets=annotations.get(TARGETS_ANNOTATION),
+        reason=annotations.get(REASON_ANNOTATION, "")[:LONGEST_REASON],
     )
 
 

@@ -61,6 +61,9 @@ class Metrics:
             "Deleted rows that are kept for a week, because so many went at once.",
             registry=self.registry,
         )
+        self.usage_counts = Counter(
+            "honeyframe_usage_counts", "Counts of what uses the Connectors.", ("result",), registry=self.registry
+        )
         self.leading = Gauge("honeyframe_leading", "Whether this process works.", registry=self.registry)
         self.vault_open = Gauge("honeyframe_vault_open", "Whether the vault is open.", registry=self.registry)
 

@@ -19,7 +19,7 @@ Names = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Makes Honeyframe's Connectors and CatalogConfigs so.
+    """Makes Honeyframe's Connectors and CatalogConfigs so, and answers ConnectorTests.
 
     Each flag may be given as an environment variable instead: HONEYFRAME_ and its name in capitals, such as
     HONEYFRAME_DATABASE.
@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     )
 
     secret_file: Path = Field(
-        description="File that holds the platform's JWT secret, of at least 32 bytes: the vault's key is derived "
-        "from it."
+        description="File that holds the platform's JWT secret, or a secret of the vault's own, of at least 32 random "
+        "bytes: the vault's key is derived from it."
     )
     older_secret_files: Names = Field(
         default=[], description="Files that hold earlier secrets, comma-separated: they open what they sealed."
@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         default="24h",
         description="How long the row of a deleted Connector is kept in the vault, with its history, such as 24h; "
         "until then a Connector made again under the same name finds it. With deletionPolicy Retain it stays.",
+    )
+    usage_interval: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds between two counts of the datasets and agent tools that use each Connector; 0: never, and "
+        "no status speaks of usage.",
     )
     identity: str = Field(default="", description="Name of this process in the Lease. Default: host name and a number.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")

@@ -81,7 +81,7 @@ async def namespace(
     found = Namespace(client, name)
     yield found
     leaks = []
-    for kind in ("Connector", "CatalogConfig"):
+    for kind in ("Connector", "CatalogConfig", "ConnectorTest"):
         with contextlib.suppress(Exception):
             for body in await found.list(kind):
                 assert faults(body) == [], f"{kind} {body['metadata']['name']}: {json.dumps(body['status'], indent=1)}"

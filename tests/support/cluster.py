@@ -16,6 +16,7 @@ PATIENCE = 20.0
 COLLECTIONS = {
     "Connector": f"/apis/{API_VERSION}/namespaces/{{}}/connectors",
     "CatalogConfig": f"/apis/{API_VERSION}/namespaces/{{}}/catalogconfigs",
+    "ConnectorTest": f"/apis/{API_VERSION}/namespaces/{{}}/connectortests",
     "Secret": "/api/v1/namespaces/{}/secrets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "Event": "/api/v1/namespaces/{}/events",
@@ -33,7 +34,7 @@ class Namespace:
     async def create(self, kind: str, name: str, **fields: Any) -> Body:
         """Make an object."""
         metadata = {"name": name, **fields.pop("metadata", {})}
-        version = API_VERSION if kind in ("Connector", "CatalogConfig") else "v1"
+        version = API_VERSION if kind in ("Connector", "CatalogConfig", "ConnectorTest") else "v1"
         body = {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
         return await self.client.post(self._path(kind), body)
 

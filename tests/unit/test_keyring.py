@@ -1,4 +1,5 @@
 import secrets
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,3 +67,22 @@ def test_nothing_secret_is_shown() -> None:
         assert OLD.hex() not in shown
         assert bound._active.key.hex() not in shown
         assert repr(bound._active.key) not in shown
+
+
+def test_a_secret_of_its_own_may_be_any_bytes_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(NEW + b"\n")
+    (tmp_path / "bytes").write_bytes(b"\r" + OLD + b"\0")
+    both = Keyring.read(tmp_path / "text", [tmp_path / "bytes"]).bind("install")
+    assert list(both) == list(Keyring(NEW, [b"\r" + OLD + b"\0"]).bind("install"))
+    with pytest.raises(Stalled, match="nowhere cannot be read"):
+        Keyring.read(tmp_path / "nowhere")
+
+
+def test_a_check_value_lets_in_its_own_key_in_its_own_install() -> None:
+    old, new, both = (keyring.bind("install") for keyring in (Keyring(OLD), Keyring(NEW), Keyring(NEW, [OLD])))
+    checks = {old.active_id: old.check_value()}
+    assert both.admitted(checks) == [old.active_id]
+    assert new.admitted(checks) == []
+    assert new.admitted({new.active_id: old.check_value()}) == []
+    assert Keyring(OLD).bind("another").admitted(checks) == []
+    assert both.admitted({**checks, new.active_id: new.check_value()}) == list(both), "the active one first"

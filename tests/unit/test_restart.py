@@ -37,6 +37,7 @@ def fingerprints(
         registry=registry or default_registry(),
         vault=FixedVault(key_id),  # type: ignore[arg-type]
         cluster=FixedCluster(org),  # type: ignore[arg-type]
+        logins=None,  # type: ignore[arg-type]
         targets=Targets(),
         gate=Gate(),
         fence=lambda: None,

@@ -27,9 +27,11 @@ from honeyframe_connectors.vault.claim import claim, claiming_cluster, refuse_wh
 from honeyframe_connectors.vault.clusters import Leadership
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.purge import deleted, purge
+from honeyframe_connectors.vault.refusals import Refusals
 from honeyframe_connectors.vault.rows import ConnectorRow, Owner
 from honeyframe_connectors.vault.vault import Vault
 from reconcilers.connector import Connectors
+from reconcilers.logins import Logins
 from reconcilers.ports import Content, Resource, Source
 from reconcilers.upkeep import Upkeep
 from tests.support.stores import TUNING
@@ -163,13 +165,13 @@ async def bench(url: str) -> AsyncIterator[Bench]:
     database = Database(url)
     vault, cluster, type_, looked_at = Vault(database, Keyring(SECRET)), ACluster(), AType(), []
     connectors = Connectors(
-        registry=Registry([type_, BType()]), vault=vault, cluster=cluster, targets=Targets(), gate=Gate(),
-        fence=lambda: None, flags="[]",
+        registry=Registry([type_, BType()]), vault=vault, cluster=cluster, logins=Logins(Refusals(database, vault)),
+        targets=Targets(), gate=Gate(), fence=lambda: None, flags="[]",
     )  # fmt: skip
     await connectors.load("blue")
     upkeep = Upkeep(connectors, database, "blue", look=lambda namespace, name: looked_at.append((namespace, name)))
     found = Bench(database, vault, connectors, upkeep, cluster, type_, looked_at)
-    connectors.clock = upkeep.clock = lambda: found.now
+    connectors.clock = connectors.logins.clock = upkeep.clock = lambda: found.now
     yield found
     await database.close()
 
@@ -342,7 +344,7 @@ async def test_a_row_of_the_platform_is_adopted_without_a_rotation(bench: Bench)
     restarted = Connectors(
         **{
             name: getattr(bench.connectors, name)
-            for name in ("registry", "vault", "cluster", "targets", "gate", "fence", "flags")
+            for name in ("registry", "vault", "cluster", "logins", "targets", "gate", "fence", "flags")
         }
     )
     await restarted.load("blue")
@@ -624,7 +626,7 @@ async def test_claim_hands_over_and_says_what_it_could_not(
     }  # fmt: skip
     (tmp_path / "secret").write_text(secrets.token_hex(32))
     code, _, err = await run("claim", *flags, "--to-cluster", "green")
-    assert (code, "--older-secret-files" in err) == (2, True)
+    assert (code, "--older-secret-files" in err) == (1, True)
     assert (await run("claim", *flags, "--database-file", str(tmp_path / "nowhere")))[0] == 2
 
 

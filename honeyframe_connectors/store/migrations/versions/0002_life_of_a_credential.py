@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("handled_rollback_at", sa.String(64)),
         sa.Column("deletion_policy", sa.String(16), nullable=False, server_default=sa.text("'Delete'")),
         sa.Column("purge_at", MOMENT),
+        sa.Column("rekeyed_at", MOMENT),
     ):
         op.add_column("data_connectors", column, schema=schema)
     op.add_column("connector_secret_history", sa.Column("secret_mac", sa.String(64)), schema=schema)
@@ -74,6 +75,15 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_connector_tests_connector", "connector_tests", ["connector_id", "at"], schema=SCHEMA)
+    not_applied = sa.text("connector_id IS NULL")
+    op.create_index(
+        "ix_connector_tests_not_applied",
+        "connector_tests",
+        ["org", "project", "at"],
+        sqlite_where=not_applied,
+        postgresql_where=not_applied,
+        schema=SCHEMA,
+    )
     _create_what_the_platform_may_have(set(sa.inspect(op.get_bind()).get_table_names(schema)))
 
 
