@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -61,10 +62,11 @@ def main() -> int:
 
 def _show(cluster: ControlPlane, postgres: PostgresServer, sink: WebhookSink) -> bool:
     postgres.create_role("honeyframe_ro", "demo-password")
+    postgres.create_role("analytics_app", "first-password")
     postgres.create_database("analytics", owner="honeyframe_ro")
     cluster.kubectl_run("create", "namespace", NAMESPACE)
     _apply(cluster, _config_map("postgres-ca", {"ca.crt": postgres.ca_file.read_text()}))
-    _apply(cluster, _postgres_secret("analytics-postgres", postgres, "demo-password"))
+    _apply(cluster, _postgres_secret("analytics-postgres", postgres, "first-password", role="analytics_app"))
     _apply(cluster, _postgres_secret("wrong-password", postgres, "not-the-password"))
     _apply(cluster, _secret("incidents", {"url": sink.url}))
 
@@ -75,7 +77,34 @@ def _show(cluster: ControlPlane, postgres: PostgresServer, sink: WebhookSink) ->
         result = cluster.kubectl_run("apply", "-n", NAMESPACE, "-f", os.path.relpath(path), check=False)
         print((result.stdout + result.stderr).strip())
         refused |= path.stem == "refused" and result.returncode != 0
-    return _settle(cluster, postgres, started) and refused
+    return _settle(cluster, postgres, started) and refused and _life_of_a_credential(cluster, postgres)
+
+
+def _life_of_a_credential(cluster: ControlPlane, postgres: PostgresServer) -> bool:
+    """A rotation that is refused, one that passes, and a rollback."""
+    print("A new password that the server does not know is refused, and the old one goes on serving:\n")
+    refused = _honeyframe(cluster, "rotate", "analytics", "--from-env", "password=NEW", NEW="second-password")
+    print("The server learns it:\n\n$ psql -c \"ALTER ROLE analytics_app PASSWORD '...'\"\n", flush=True)
+    postgres.psql("ALTER ROLE analytics_app PASSWORD 'second-password'")
+    served = _honeyframe(cluster, "wait", "analytics", "--for", "insync", "--timeout", "60s")
+    print("Second thoughts, on the server and here:\n\n$ psql -c \"ALTER ROLE analytics_app PASSWORD '...'\"\n")
+    postgres.psql("ALTER ROLE analytics_app PASSWORD 'first-password'")
+    back = _honeyframe(cluster, "rollback", "analytics", "--to", "1")
+    _honeyframe(cluster, "history", "analytics")
+    print("$ kubectl get connectors")
+    print(cluster.kubectl_run("get", "connectors", "-n", NAMESPACE).stdout, flush=True)
+    return (refused, served, back) == (1, 0, 0)
+
+
+def _honeyframe(cluster: ControlPlane, *command: str, **values: str) -> int:
+    print(f"$ kubectl honeyframe {' '.join(command)}", flush=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "honeyframe_connectors.cli", *command, "-n", NAMESPACE],
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **values},
+        check=False,
+    )
+    print(f"(exit code {result.returncode})\n", flush=True)
+    return result.returncode
 
 
 def _settle(cluster: ControlPlane, postgres: PostgresServer, started: float) -> bool:
@@ -114,6 +143,7 @@ def _go_on(cluster: ControlPlane, operator: OperatorProcess) -> None:
   alias kubectl={cluster.kubectl}
   kubectl get connectors -n {NAMESPACE} -o wide
   kubectl explain connector.spec.config
+  kubectl honeyframe status -n {NAMESPACE}       (or: .venv/bin/honeyframe)
   kubectl describe connector wrong-password -n {NAMESPACE}
   kubectl patch secret wrong-password -n {NAMESPACE} -p '{{"stringData": {{"password": "demo-password"}}}}'
   kubectl get connector wrong-password -n {NAMESPACE} -w
@@ -147,11 +177,11 @@ def _secret(name: str, values: Mapping[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
 
 
-def _postgres_secret(name: str, postgres: PostgresServer, password: str) -> dict[str, Any]:
+def _postgres_secret(name: str, postgres: PostgresServer, password: str, role: str = "honeyframe_ro") -> dict[str, Any]:
     values = {
         "host": postgres.host,
         "port": str(postgres.port),
-        "username": "honeyframe_ro",
+        "username": role,
         "password": password,
     }
     return _secret(name, values)

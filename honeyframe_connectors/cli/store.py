@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from honeyframe_connectors.errors import Stalled, Waiting
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.vault.keyring import Keyring
+from honeyframe_connectors.vault.vault import Vault
 
 T = TypeVar("T")
 FAILED = 1
@@ -92,6 +93,23 @@ def on_store(url: str, file: Path | None, work: Callable[[Database], Awaitable[T
         fail(error.message, FAILED)
 
 
+def on_vault(
+    work: Callable[[Database, Vault], Awaitable[bool]],
+    *,
+    database: str,
+    database_file: Path | None,
+    secret_file: Path,
+    older_secret_files: str,
+) -> None:
+    """Do something on the store and its vault, which the work opens; where it says that some is left, end with 1."""
+
+    async def opened(store: Database) -> bool:
+        return await work(store, Vault(store, keyring(secret_file, older_secret_files)))
+
+    if not on_store(database, database_file, opened):
+        raise typer.Exit(FAILED)
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr where that is a terminal; yields what is to be told how far it is."""
@@ -113,13 +131,17 @@ def fail(message: str, code: int) -> NoReturn:
 def _database(url: str, file: Path | None) -> Database:
     if file is not None:
         try:
-            return Database(file.read_text().strip())
+            database = Database(file.read_text().strip())
         except OSError as error:
             fail(f"--database-file: {file} cannot be read: {error.strerror}", WRONG_USAGE)
-    database = Database(url)
-    if database.has_password:
-        fail(
-            "--database: a password in a flag or variable can be read by others: put the URL in --database-file",
-            WRONG_USAGE,
-        )
+    else:
+        database = Database(url)
+        if database.has_password:
+            fail(
+                "--database: a password in a flag or variable can be read by others: put the URL in --database-file",
+                WRONG_USAGE,
+            )
+    # A typing error must not make an empty store.
+    if database.file is not None and not database.file.is_file():
+        fail(f"there is no file {database.file}: correct the path, or start the operator first", WRONG_USAGE)
     return database

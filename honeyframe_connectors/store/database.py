@@ -12,6 +12,7 @@ import queue
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,13 +25,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
+from sqlalchemy import Connection, Engine, Executable, Integer, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
-from honeyframe_connectors.store.tables import SCHEMA
+from honeyframe_connectors.store.tables import SCHEMA, data_connectors
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Database:
         self._opened = False
         self.guard: Callable[[Connection], object] | None = None
         """Runs first in every transaction that writes; raises `Fenced` where it must not."""
+        self._numbered = False
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         # Threads of its own: those of the loop can all be waiting for somebody's dead name server.
@@ -128,7 +130,7 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is: no user, password or parameter, each of which can hold a secret."""
-        if self._sqlite:
+        if self.sqlite:
             return f"sqlite:///{self._url.database or ''}"
         port = f":{self._url.port}" if self._url.port else ""
         return f"postgresql://{self._url.host or ''}{port}/{self._url.database or ''}"
@@ -136,7 +138,13 @@ class Database:
     @property
     def has_password(self) -> bool:
         """Whether its URL holds a password."""
-        return self._url.password is not None
+        return self._url.password is not None or "password" in self._url.query
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite store."""
+        name = self._url.database
+        return Path(name) if self.sqlite and name and name != ":memory:" else None
 
     async def open(self, first: Callable[[Connection], object] | None = None) -> None:
         """Bring the schema up to date. May be called again after it failed, and does nothing once it worked.
@@ -185,6 +193,22 @@ class Database:
         """
         result: T = await self._queued(work, (), guarded=guarded)
         return result
+
+    async def new_row_id(self) -> str:
+        """An id for a new connector: a UUID, or the next number where the platform made the table with numbers.
+
+        Raises:
+            Waiting: `VaultUnavailable`.
+        """
+        return await self.read(_next_number) if self._numbered else str(uuid.uuid4())
+
+    async def compact(self) -> bool:
+        """Write a SQLite file anew, so that nothing that was removed is left in it or its log; whether that was done.
+
+        Raises:
+            Waiting: `VaultUnavailable`, somebody else uses the file.
+        """
+        return self.sqlite and await self._in_thread(self._vacuum)
 
     async def apply(self, *changes: Change) -> None:
         """Make changes in one transaction, all or none. Their order is the store's, so none may need another's.
@@ -240,7 +264,7 @@ class Database:
             if self.guard is not None and any(write.guarded for write in writes):
                 self.guard(connection)
             results = [write.work(connection) if write.work is not None else None for write in writes]
-            _send(connection, [change for write in writes for change in write.changes])
+            send(connection, [change for write in writes for change in write.changes])
             return results
 
     def _alone(self, write: _Write) -> tuple[Any, BaseException | None]:
@@ -278,6 +302,16 @@ class Database:
                 raise Waiting(Reason.VAULT_UNAVAILABLE, message) from None
             raise Unreachable(message) from None
 
+    def _vacuum(self) -> bool:
+        with self._engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            try:
+                raw.execute("VACUUM")
+                busy = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                raise Waiting(Reason.VAULT_UNAVAILABLE, self._unusable(_first_line(error))) from None
+        return not busy
+
     def _unusable(self, cause: str) -> str:
         return (
             f"the metadata store {self.place} cannot be used ({cause}): see that it runs and that the operator may "
@@ -285,7 +319,7 @@ class Database:
         )
 
     def _migrate(self, first: Callable[[Connection], object] | None) -> None:
-        if self._sqlite and self._url.database and self._url.database != ":memory:":
+        if self.sqlite and self._url.database and self._url.database != ":memory:":
             try:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -301,12 +335,13 @@ class Database:
                 logger.warning("the metadata store was migrated by a newer release, and is used as it is")
             else:
                 command.upgrade(config, "head")
+            self._numbered = _numbered(connection)
             if first is not None:
                 first(connection)
 
     @contextmanager
     def _migrating(self) -> Iterator[Connection]:
-        if not self._sqlite:
+        if not self.sqlite:
             with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
@@ -323,11 +358,12 @@ class Database:
                 raw.execute("PRAGMA foreign_keys=ON")
 
     @property
-    def _sqlite(self) -> bool:
+    def sqlite(self) -> bool:
+        """Whether it is a file of SQLite."""
         return self._url.get_backend_name() == "sqlite"
 
     def _create_engine(self) -> Engine:
-        if not self._sqlite:
+        if not self.sqlite:
             return create_engine(
                 self._url,
                 pool_pre_ping=True,
@@ -351,7 +387,12 @@ class Database:
         return engine
 
 
-def _send(connection: Connection, changes: Iterable[Change]) -> None:
+def send(connection: Connection, changes: Iterable[Change]) -> None:
+    """Make changes in the transaction of a function that was given to `Database.write`.
+
+    Raises:
+        Missed: a change met no row; the transaction must not be kept.
+    """
     grouped: dict[tuple[Executable, bool], list[Mapping[str, Any]]] = {}
     for change in changes:
         grouped.setdefault((change.statement, change.meets), []).append(change.values)
@@ -418,6 +459,22 @@ def _is_newer(connection: Connection, config: Config) -> bool:
     context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     return not known.issuperset(context.get_current_heads())
+
+
+def _numbered(connection: Connection) -> bool:
+    schema = None if connection.dialect.name == "sqlite" else SCHEMA
+    columns = inspect(connection).get_columns(data_connectors.name, schema)
+    return any(column["name"] == "id" and isinstance(column["type"], Integer) for column in columns)
+
+
+def _next_number(connection: Connection) -> str:
+    if connection.dialect.name == "postgresql":
+        sequence = text("SELECT pg_get_serial_sequence(:table, 'id')")
+        name = connection.scalar(sequence, {"table": f"{SCHEMA}.{data_connectors.name}"})
+        if name is not None:
+            return str(connection.scalar(text("SELECT nextval(:name)"), {"name": name}))
+    # Two that come to the same number meet in the table's key, and one of them tries again.
+    return str(int(connection.scalar(select(func.max(data_connectors.c.id))) or 0) + 1)
 
 
 def _resolve(results: list[tuple[_Write, Any, BaseException | None]]) -> None:

@@ -3,6 +3,7 @@
 They stand in the schema `honeyframe`; on SQLite, which has none, in the file itself.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 SCHEMA = "honeyframe"
 
@@ -60,6 +62,50 @@ class Moment(TypeDecorator[datetime]):
         return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+class _Text(UserDefinedType[str]):
+    """Text whose parameter goes without a cast: PostgreSQL then takes it as whatever the column is."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "VARCHAR(36)"
+
+
+class RowId(TypeDecorator[str]):
+    """A connector's id: text where we made the table, a UUID or a number where the platform made it before us."""
+
+    impl = String(36)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Uncast on PostgreSQL."""
+        return dialect.type_descriptor(_Text() if dialect.name == "postgresql" else String(36))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Always text."""
+        return None if value is None else str(value)
+
+
+class Sealed(TypeDecorator[bytes]):
+    """Bytes; in a column of text, which the platform may have made before us, as PostgreSQL writes bytes in text."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], bytes | None]:  # noqa: ARG002
+        """What of a text is not of that form is somebody else's: its characters."""
+
+        def process(value: Any) -> bytes | None:
+            if not isinstance(value, str):
+                return None if value is None else bytes(value)
+            try:
+                return bytes.fromhex(value.removeprefix("\\x")) if value.startswith("\\x") else value.encode()
+            except ValueError:
+                return value.encode()
+
+        return process
+
+
 install = Table(
     "install",
     metadata,
@@ -72,7 +118,7 @@ install = Table(
 data_connectors = Table(
     "data_connectors",
     metadata,
-    Column("id", String(36), primary_key=True),
+    Column("id", RowId, primary_key=True),
     Column("org", String(63), nullable=False),
     Column("project", String(253), nullable=False),
     Column("name", String(253), nullable=False),
@@ -80,7 +126,7 @@ data_connectors = Table(
     Column("type", String(64), nullable=False),
     Column("category", String(64), nullable=False),
     Column("config", Json, nullable=False),
-    Column("connection_secrets_enc", LargeBinary),
+    Column("connection_secrets_enc", Sealed),
     Column("managed_by", String(32), nullable=False),
     Column("cluster_id", String(128)),
     Column("namespace_uid", String(64)),
@@ -122,13 +168,13 @@ connector_secret_history = Table(
     metadata,
     Column(
         "connector_id",
-        String(36),
+        RowId,
         ForeignKey(f"{SCHEMA}.data_connectors.id", ondelete="CASCADE"),
         primary_key=True,
     ),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("config", Json, nullable=False),
-    Column("secrets_enc", LargeBinary, nullable=False),
+    Column("secrets_enc", Sealed, nullable=False),
     Column("ca", Text),
     Column("secret_mac", String(64)),
     Column("test_status", String(16), nullable=False),
@@ -185,7 +231,7 @@ connector_tests = Table(
     "connector_tests",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("connector_id", String(36), ForeignKey(f"{SCHEMA}.data_connectors.id", ondelete="CASCADE")),
+    Column("connector_id", RowId, ForeignKey(f"{SCHEMA}.data_connectors.id", ondelete="CASCADE")),
     Column("org", String(63), nullable=False),
     Column("project", String(253), nullable=False),
     Column("type", String(64), nullable=False),
@@ -213,7 +259,7 @@ datasets = Table(
     Column("org", String(63), nullable=False),
     Column("project", String(253), nullable=False),
     Column("name", String(253), nullable=False),
-    Column("connector_id", String(36)),
+    Column("connector_id", RowId),
     Column("last_used_at", Moment),
     Index("ix_datasets_connector", "connector_id", "last_used_at"),
 )
@@ -226,7 +272,7 @@ agent_tools = Table(
     Column("org", String(63), nullable=False),
     Column("project", String(253), nullable=False),
     Column("name", String(253), nullable=False),
-    Column("connector_id", String(36)),
+    Column("connector_id", RowId),
     Column("last_used_at", Moment),
     Index("ix_agent_tools_connector", "connector_id", "last_used_at"),
 )

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets as random_tokens
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,17 +20,13 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, now
+from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.database import Change, Database, Missed
 from honeyframe_connectors.store.tables import audit_log, connector_secret_history, data_connectors, install
-from honeyframe_connectors.vault.binding import bound as _bound
-from honeyframe_connectors.vault.binding import bound_version as _bound_version
-from honeyframe_connectors.vault.binding import keyed
-from honeyframe_connectors.vault.binding import packed as _packed
-from honeyframe_connectors.vault.binding import row_mac as _row_mac
-from honeyframe_connectors.vault.binding import unpacked as _unpacked
-from honeyframe_connectors.vault.cipher import DATA_KEY_ID as _DATA_KEY_ID
-from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, seal, unseal
+from honeyframe_connectors.vault import content
+from honeyframe_connectors.vault.binding import bound, bound_version, keyed, packed, row_mac, unpacked
+from honeyframe_connectors.vault.cipher import DATA_KEY_ID, KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
 from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, TestStatus, Version, VersionInfo
 from honeyframe_connectors.vault.rows import connector_row as _row
@@ -97,8 +93,10 @@ class Vault:
         self._closed = Waiting(Reason.VAULT_UNAVAILABLE, "the vault is not open yet")
         self._mac_keys: dict[str, bytes] = {}
 
-    async def open(self) -> None:
+    async def open(self, first: Callable[[Connection], object] | None = None) -> None:
         """Reach the store, and have the active key admitted. Does nothing once it worked.
+
+        `first` runs in the same transaction; where it raises, nothing is kept.
 
         Raises:
             Waiting: `VaultUnavailable`: the store does not answer, or does not know the active key and no older key
@@ -110,6 +108,8 @@ class Vault:
 
         def admit(connection: Connection) -> None:
             admitted[:] = [self._admit(connection)]
+            if first is not None:
+                first(connection)
 
         try:
             # With the store's opening: before anybody writes, and with no other process making the install's row too.
@@ -157,7 +157,12 @@ class Vault:
         Raises:
             Waiting: `VaultUnavailable`, the store cannot be used.
         """
-        found = await self._database.read(lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none())
+        try:
+            found = await self._database.read(
+                lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none()
+            )
+        except Stalled:  # it cannot be an id: the platform's are numbers there
+            return None
         return _row(found) if found is not None else None
 
     async def create(
@@ -176,7 +181,7 @@ class Vault:
             Stalled: `NameConflict`, somebody else has a row of this name.
             Waiting: `VaultUnavailable`.
         """
-        row_id = str(uuid.uuid4())
+        row_id = await self._database.new_row_id()
         data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
         row = ConnectorRow(
             id=row_id,
@@ -202,9 +207,9 @@ class Vault:
             pending=None,
             observed=None,
             revision=random_tokens.token_hex(16),
-            wrapped_keys=self.wrapping.wrap(data_key + mac_key, _bound(row_id, "keys")),
+            wrapped_keys=self.wrapping.wrap(data_key + mac_key, bound(row_id, "keys")),
         )
-        row = replace(row, row_mac=_row_mac(mac_key, row))
+        row = replace(row, row_mac=row_mac(mac_key, row))
         moment = now()
         values = {
             "id": row_id,
@@ -248,7 +253,7 @@ class Vault:
         changed = replace(row, **changes, revision=random_tokens.token_hex(16))
         values = {**changes, "revision": changed.revision, "updated_at": now()}
         if _MACED & changes.keys():
-            changed = replace(changed, row_mac=_row_mac(self._mac_key(row), changed))
+            changed = replace(changed, row_mac=row_mac(self._mac_key(row), changed))
             values["row_mac"] = changed.row_mac
         await self._swap(row, values, *([_audit(audit, row, {})] if audit is not None else ()))
         return changed
@@ -263,7 +268,7 @@ class Vault:
         """
         mac_key = self._mac_key(row)
         moved = replace(row, owner=owner, name=name, **changes, revision=random_tokens.token_hex(16))
-        moved = replace(moved, row_mac=_row_mac(mac_key, moved))
+        moved = replace(moved, row_mac=row_mac(mac_key, moved))
         values = {
             **changes,
             "cluster_id": owner.cluster_id or None,
@@ -311,8 +316,8 @@ class Vault:
         number = max(row.last_version, version_floor) + 1
         mac_key = self._mac_key(row)
         kept_ca = _text(ca) if ca is not None else None
-        bound = _bound_version(row.id, number, config, tuning, kept_ca)
-        blob = seal(self._keys_of(row)[0], _DATA_KEY_ID, _packed(secrets), bound)
+        bound_to = bound_version(row.id, number, config, tuning, kept_ca)
+        blob = seal(self._keys_of(row)[0], DATA_KEY_ID, packed(secrets), bound_to)
         fields = {
             "config": dict(config),
             "config_mac": config_mac,
@@ -323,7 +328,7 @@ class Vault:
             **changes,
         }
         changed = replace(row, **fields, revision=random_tokens.token_hex(16))
-        changed = replace(changed, row_mac=_row_mac(mac_key, changed))
+        changed = replace(changed, row_mac=row_mac(mac_key, changed))
         moment = at or now()
         values = {
             **fields,
@@ -351,6 +356,61 @@ class Vault:
         audit = _audit(_action(row, test_status), row, detail)
         await self._swap(row, values, Change(_INSERT_VERSION, version), audit, *drops)
         return changed
+
+    def take_in(
+        self,
+        found: Any,
+        type_: ConnectorType[Any] | None,
+        *,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, bytes],
+        reason: str,
+    ) -> tuple[Change, ...]:
+        """What gives a row without keys, which somebody else keeps, keys and a first version that serves.
+
+        Nothing is written: the changes belong in the transaction that read `found` and locked it, because its keeper's
+        writes change no `revision`. `config` is clean; `type_` None is a type that is not known here.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the vault is not open.
+        """
+        data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
+        row = replace(_row(found), wrapped_keys=self.wrapping.wrap(data_key + mac_key, bound(found.id, "keys")))
+        row = replace(row, row_mac=row_mac(mac_key, row))
+        self._mac_keys[row.id] = mac_key
+        number = row.last_version + 1
+        fields: dict[str, Any] = {
+            "config": dict(config),
+            "config_mac": content.config_mac(self, row, type_, config, None),
+            "secret_mac": content.secret_mac(self, row, secrets),
+            "serving_version": number,
+            "last_version": number,
+        }
+        row = replace(row, **fields)
+        tuning = marked(type_.config, Mark.TUNING) if type_ is not None else frozenset()
+        blob = seal(data_key, DATA_KEY_ID, packed(secrets), bound_version(row.id, number, config, tuning, None))
+        values = {
+            **fields,
+            "connection_secrets_enc": blob,
+            "wrapped_keys": row.wrapped_keys,
+            "row_mac": row_mac(mac_key, row),
+            "revision": random_tokens.token_hex(16),
+        }
+        version = {
+            "connector_id": row.id,
+            "version": number,
+            "config": fields["config"],
+            "secrets_enc": blob,
+            "secret_mac": row.secret_mac,
+            "test_status": "skipped",
+            "reason": reason,
+            "created_at": now(),
+        }
+        return (
+            Change(_update(tuple(values)), {**values, "row_id": row.id, "was": row.revision}, meets=True),
+            Change(_INSERT_VERSION, version),
+            _audit("connector.taken_in", row, {"version": number}),
+        )
 
     async def serving(self, row: ConnectorRow, tuning: frozenset[str]) -> Version:
         """The version that serves, opened; as `version`."""
@@ -383,12 +443,12 @@ class Vault:
         # What serves is opened by the row's own config: who edits a host there with SQL opens nothing.
         config = current.config if number == row.serving_version else version.config
         try:
-            bound = _bound_version(row.id, version.version, config, tuning, version.ca)
-            packed = unseal(self._keys_of(current_row)[0], version.secrets_enc, bound)
+            bound_to = bound_version(row.id, version.version, config, tuning, version.ca)
+            opened = unseal(self._keys_of(current_row)[0], version.secrets_enc, bound_to)
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         ca = version.ca.encode() if version.ca is not None else None
-        return Version(version.version, config, _unpacked(packed), ca)
+        return Version(version.version, config, unpacked(opened), ca)
 
     async def history(self, row_id: str) -> list[VersionInfo]:
         """What may be shown of each version, newest first."""
@@ -475,7 +535,7 @@ class Vault:
 
     def _keys_of(self, row: ConnectorRow) -> tuple[bytes, bytes]:
         try:
-            both = self.wrapping.unwrap(row.wrapped_keys, _bound(row.id, "keys"))
+            both = self.wrapping.unwrap(row.wrapped_keys, bound(row.id, "keys"))
         except DoesNotOpen as error:
             raise _tampered(row.id, error) from None
         return both[:KEY_BYTES], both[KEY_BYTES:]
@@ -594,7 +654,7 @@ def _text(ca: bytes) -> str:
 
 
 def _has_mac(row: ConnectorRow, key: bytes) -> bool:
-    return hmac.compare_digest(row.row_mac, _row_mac(key, row))
+    return hmac.compare_digest(row.row_mac, row_mac(key, row))
 
 
 def _tampered(row_id: str, error: DoesNotOpen) -> Tampered:

@@ -157,6 +157,7 @@ def test_reset_as_json(pod: Pod) -> None:
     ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: list[str], env: dict[str, str], word: str) -> None:
+    (tmp_path / "d").touch()
     pod = Pod(f"sqlite:///{tmp_path}/d", tmp_path)
     pod.env |= env
     code, _, err = pod.run(*arguments)
@@ -164,6 +165,7 @@ def test_wrong_usage(tmp_path: Path, arguments: list[str], env: dict[str, str], 
 
 
 def test_a_secret_that_is_too_short_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "d").touch()
     pod = Pod(f"sqlite:///{tmp_path}/d", tmp_path)
     pod.given("hunter2")
     code, _, err = pod.run("rewrap")

@@ -8,6 +8,17 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from honeyframe_connectors.store.migrations.older import (
+    NOW,
+    RANDOM,
+    Fill,
+    existing,
+    id_type,
+    make_index,
+    make_table,
+    number_versions,
+)
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -19,8 +30,7 @@ MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the first tables."""
-    live = sa.text("deleted_at IS NULL")
+    """Make the first tables; the platform may have some of them already."""
     op.create_table(
         "install",
         sa.Column("one", sa.Integer, autoincrement=False, nullable=False),
@@ -29,7 +39,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("one", name="pk_install"),
         schema=SCHEMA,
     )
-    op.create_table(
+    make_table(
         "data_connectors",
         sa.Column("id", sa.String(36), nullable=False),
         sa.Column("org", sa.String(63), nullable=False),
@@ -59,23 +69,31 @@ def upgrade() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_data_connectors"),
-        schema=SCHEMA,
+        key=["id"],
+        required=["id", "name", "type", "config"],
+        fills={
+            "org": Fill("'default'", copies=("org_id",)),
+            "project": Fill("'default'", copies=("project_id",)),
+            "display_name": Fill("''", copies=("name",)),
+            "category": Fill("''"),
+            "managed_by": Fill("'platform'"),
+            "revision": RANDOM,
+            "created_at": NOW,
+            "updated_at": NOW,
+        },
     )
-    op.create_index(
+    make_index(
         "uq_data_connectors_live_name",
         "data_connectors",
         ["org", "project", "name"],
         unique=True,
-        schema=SCHEMA,
-        sqlite_where=live,
-        postgresql_where=live,
+        where="deleted_at IS NULL",
     )
-    op.create_index(
-        "ix_data_connectors_owner", "data_connectors", ["cluster_id", "namespace_uid", "name"], schema=SCHEMA
-    )
-    op.create_table(
+    make_index("ix_data_connectors_owner", "data_connectors", ["cluster_id", "namespace_uid", "name"])
+    unnumbered = "version" not in (existing("connector_secret_history") or {"version": None})
+    make_table(
         "connector_secret_history",
-        sa.Column("connector_id", sa.String(36), nullable=False),
+        sa.Column("connector_id", id_type(), nullable=False),
         sa.Column("version", sa.Integer, autoincrement=False, nullable=False),
         sa.Column("config", JSON, nullable=False),
         sa.Column("secrets_enc", sa.LargeBinary, nullable=False),
@@ -91,9 +109,19 @@ def upgrade() -> None:
             name="fk_connector_secret_history_connector_id",
             ondelete="CASCADE",
         ),
-        schema=SCHEMA,
+        key=[] if unnumbered else ["connector_id", "version"],
+        required=["connector_id"],
+        fills={
+            "version": Fill("0"),
+            "config": Fill("'{}'"),
+            "secrets_enc": Fill("''"),
+            "test_status": Fill("'skipped'"),
+            "created_at": NOW,
+        },
     )
-    op.create_table(
+    if unnumbered:
+        number_versions()
+    make_table(
         "orgs",
         sa.Column("name", sa.String(63), nullable=False),
         sa.Column("catalog_config", JSON),
@@ -101,9 +129,11 @@ def upgrade() -> None:
         sa.Column("holder", JSON),
         sa.Column("updated_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_orgs"),
-        schema=SCHEMA,
+        key=["name"],
+        required=["name"],
+        fills={"updated_at": NOW},
     )
-    op.create_table(
+    make_table(
         "audit_log",
         sa.Column("id", sa.Integer, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
@@ -111,9 +141,12 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(512), nullable=False),
         sa.Column("detail", JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_log"),
-        schema=SCHEMA,
+        key=["id"],
+        required=["id"],
+        generated=["id"],
+        fills={"at": NOW, "action": Fill("''"), "subject": Fill("''"), "detail": Fill("'{}'")},
     )
-    op.create_index("ix_audit_log_subject", "audit_log", ["subject", "at"], schema=SCHEMA)
+    make_index("ix_audit_log_subject", "audit_log", ["subject", "at"])
 
 
 def downgrade() -> None:

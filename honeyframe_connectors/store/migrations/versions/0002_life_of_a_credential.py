@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from honeyframe_connectors.store.migrations.older import id_type
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -56,7 +58,7 @@ def upgrade() -> None:
     op.create_table(
         "connector_tests",
         sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("connector_id", sa.String(36)),
+        sa.Column("connector_id", id_type()),
         sa.Column("org", sa.String(63), nullable=False),
         sa.Column("project", sa.String(253), nullable=False),
         sa.Column("type", sa.String(64), nullable=False),
@@ -98,7 +100,7 @@ def _create_what_the_platform_may_have(there: set[str]) -> None:
             sa.Column("org", sa.String(63), nullable=False),
             sa.Column("project", sa.String(253), nullable=False),
             sa.Column("name", sa.String(253), nullable=False),
-            sa.Column("connector_id", sa.String(36)),
+            sa.Column("connector_id", id_type()),
             sa.Column("last_used_at", MOMENT),
             sa.PrimaryKeyConstraint("id", name=f"pk_{table}"),
             schema=SCHEMA,
