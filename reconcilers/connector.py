@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +19,6 @@ from honeyframe_connectors.api.kinds import (
     LONGEST_TOKEN,
     RECONCILE_ANNOTATION,
     ConditionType,
-    now,
     parse_timestamp,
     seconds,
     sentences,
@@ -41,6 +41,7 @@ from reconcilers.connector_usage import UsageBoard
 from reconcilers.digests import applied, canonical, status_digest
 from reconcilers.ledger import Ledger
 from reconcilers.logins import Logins
+from reconcilers.ownership import Ownership
 from reconcilers.ports import Cluster, Resource, Source
 from reconcilers.restart import matches
 from reconcilers.rollback import Rollback, asked, latest
@@ -73,9 +74,14 @@ class Connectors:
     committed: Callable[[str], None] = lambda _type: None
     """Told of every version that was made: the type's name."""
     usage: UsageBoard = field(default_factory=UsageBoard)
+    purge_after: timedelta = timedelta(hours=24)
+    """How long a deleted row is kept."""
+    went: Callable[[ConnectorRow], None] = lambda _row: None
+    """Told of every row that was deleted."""
     clock: Callable[[], float] = time.time
     _rows: Rows = field(init=False)
     _checks: Checks = field(init=False)
+    _ownership: Ownership = field(init=False)
     _rotation: Rotation = field(init=False)
     _rollback: Rollback = field(init=False)
     _memories: dict[str, Memory] = field(default_factory=dict)
@@ -84,6 +90,7 @@ class Connectors:
     def __post_init__(self) -> None:
         self._rows = Rows(self.vault, self.fence)
         self._checks = Checks(self.logins, self.targets, self.gate, self.probed)
+        self._ownership = Ownership(self._rows, self.cluster, self.registry, self._read_secret, self._deleted)
         self._rotation = Rotation(self._rows, self._checks, self.committed)
         self._rollback = Rollback(self._rotation, self.registry)
 
@@ -143,6 +150,7 @@ class Connectors:
         try:
             if suspended:
                 await self.gone(resource.namespace, resource.name, resource.uid)
+            scope.row = await self._ownership.keep_policy(scope.row, resource)
             await self._revoke(scope)
             if suspended:
                 return await self._suspended(scope)
@@ -168,11 +176,16 @@ class Connectors:
             await self._update(row, observed=observed)
 
     async def gone(self, namespace: str, name: str, uid: str | None) -> None:
-        """Stop what serves of an object that is not there, or there under another uid; its rows stay."""
-        for row in self._rows.open.of(namespace, name):
-            if row.deleted_at is None and row.object_uid != uid:
-                self._memories.pop(row.object_uid, None)
-                await self._update(row, deleted_at=now(), audit="connector.deleted")
+        """Stop what serves of an object that is surely not there, or there under another uid; its rows stay a while."""
+        await self._ownership.gone(namespace, name, uid, self.clock(), self.purge_after)
+
+    async def keep_until(self, row: ConnectorRow, moment: datetime) -> ConnectorRow:
+        """A deleted row, to be purged at another moment."""
+        return await self._update(row, purge_at=moment)
+
+    async def refresh(self, row: ConnectorRow) -> None:
+        """Read a row again that was written by somebody else."""
+        await self._rows.read_again(row)
 
     def served_from(self, namespace: str, secret: str) -> list[str]:
         """The names of the Connectors whose serving values came from a Secret."""
@@ -195,29 +208,12 @@ class Connectors:
 
     async def _own(self, scope: Scope) -> str:
         """The Connector has a row of its own."""
-        spec, type_, resource = required(scope.spec), required(scope.type), scope.resource
-        ledger = self._rows.open
+        resource = scope.resource
         owner = scope.owner = self.cluster.owner(resource.namespace)
-        row = None
-        for candidate in ledger.of(resource.namespace, resource.name):
-            same_namespace = candidate.owner.namespace_uid == owner.namespace_uid
-            if candidate.deleted_at is None and (not same_namespace or candidate.object_uid != resource.uid):
-                candidate = await self._update(candidate, deleted_at=now(), audit="connector.deleted")  # noqa: PLW2901
-            if same_namespace and candidate.type == type_.name and (row is None or row.deleted_at is not None):
-                row = candidate if row is None or candidate.deleted_at is None else row
-        if row is None:
-            self.fence()
-            row = ledger.put(
-                await self.vault.create(
-                    owner,
-                    name=resource.name,
-                    display_name=spec.display_name or resource.name,
-                    type=type_.name,
-                    category=str(type_.category),
-                    object_uid=resource.uid,
-                )
-            )
-        scope.row = row
+        row = self._live_row(resource)
+        if row is None or (row.owner.namespace_uid, row.type) != (owner.namespace_uid, required(scope.type).name):
+            row = await self._ownership.take(scope, owner, self.purge_after)
+        scope.row = row = await self._ownership.keep_policy(row, resource)
         await self._require_open(row)
         if row.owner.org != owner.org:
             raise Stalled(
@@ -229,6 +225,14 @@ class Connectors:
 
     async def _read(self, scope: Scope) -> str:
         """The Secret and the CA are there and may be used."""
+        await self._read_secret(scope)
+        await self._fill_in_kept(scope)
+        if required(scope.spec).ca_ref is not None:
+            scope.ca = await self._read_ca(scope)
+        return "the Secret can be read"
+
+    async def _read_secret(self, scope: Scope) -> None:
+        """What the Secret holds, bullets and all."""
         spec, type_ = required(scope.spec), required(scope.type)
         if spec.secret_ref is not None:
             namespace, name = scope.resource.namespace, spec.secret_ref.name
@@ -237,10 +241,6 @@ class Connectors:
             if not self._opted_in(content.source):
                 raise unlabelled("Secret", namespace, name)
             scope.values = pick(type_, spec.secret_ref.keys, content.data, name)
-            await self._fill_in_kept(scope)
-        if spec.ca_ref is not None:
-            scope.ca = await self._read_ca(scope)
-        return "the Secret can be read"
 
     async def _merge(self, scope: Scope) -> str:
         """Config and secret values make a whole that the type can use."""
@@ -368,6 +368,10 @@ class Connectors:
         if scope.secret_mac != (row.observed or {}).get("seen", row.secret_mac):
             return row
         return await self._update(row, deleted_at=None, object_uid=scope.resource.uid, audit="connector.found")
+
+    def _deleted(self, row: ConnectorRow) -> None:
+        self._memories.pop(row.object_uid, None)
+        self.went(row)
 
     async def _update(self, row: ConnectorRow, **changes: Any) -> ConnectorRow:
         return await self._rows.update(row, **changes)

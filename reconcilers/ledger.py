@@ -5,7 +5,7 @@ compare-and-set on a row's revision refuses the write and the row is read again.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from honeyframe_connectors.vault.rows import ConnectorRow, VersionInfo
 
@@ -38,6 +38,11 @@ class Ledger:
         """Forget a row that is not in the database any more."""
         self._rows[row.owner.project, row.name].pop(row.id, None)
         self._versions.pop(row.id, None)
+
+    def rows(self) -> Iterator[ConnectorRow]:
+        """Every row, deleted ones too."""
+        for rows in self._rows.values():
+            yield from rows.values()
 
     def of(self, namespace: str, name: str) -> tuple[ConnectorRow, ...]:
         """The rows that a name has or had, live ones first."""

@@ -63,6 +63,14 @@ class Cluster(Protocol):
         """The uid of an object of our kinds, read now; None where there is none."""
         ...
 
+    async def namespace_uid(self, namespace: str) -> str | None:
+        """The uid of a namespace, read now; None where there is none."""
+        ...
+
+    async def kinds_intact(self) -> bool:
+        """Whether every CRD of ours is there and stays: objects that go with theirs were not deleted by anybody."""
+        ...
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Delete an object of our kinds, if it is there and still the one with this uid."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 from honeyframe_connectors.api.kinds import now
 from honeyframe_connectors.connector_type import ConnectorType, Mark, marked
 from honeyframe_connectors.errors import ConnectorError
-from honeyframe_connectors.vault.rows import ConnectorRow, TestStatus, Version, VersionInfo
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, TestStatus, Version, VersionInfo
 from honeyframe_connectors.vault.vault import RowChanged, Vault
 from reconcilers.candidate import Candidate
 from reconcilers.ledger import Ledger
@@ -21,6 +21,7 @@ class Rows:
     fence: Callable[[], None]
     """Raises when this process must not write any more: it is not the leader."""
     ledger: Ledger | None = None
+    cluster_id: str = ""
 
     async def load(self, cluster_id: str) -> None:
         """Open the vault and read a cluster's rows.
@@ -29,6 +30,7 @@ class Rows:
             Waiting: the vault cannot be reached or opened.
         """
         await self.vault.open()
+        self.cluster_id = cluster_id
         self.ledger = Ledger(await self.vault.rows(cluster_id), await self.vault.histories(cluster_id))
 
     @property
@@ -45,6 +47,19 @@ class Rows:
     async def update(self, row: ConnectorRow, **changes: Any) -> ConnectorRow:
         """A row with some fields changed; as `Vault.update`."""
         return await self._written(row, self.vault.update(row, **changes))
+
+    async def move(self, row: ConnectorRow, owner: Owner, *, name: str, audit: str, **changes: Any) -> ConnectorRow:
+        """A row under another owner or name; as `Vault.move`."""
+        moved = await self._written(row, self.vault.move(row, owner, name=name, audit=audit, **changes))
+        if (row.owner.project, row.name) != (moved.owner.project, moved.name):
+            self.open.drop(row)
+        self.open.put_versions(moved, tuple(await self.vault.history(moved.id)))
+        return moved
+
+    async def create(self, owner: Owner, **fields: Any) -> ConnectorRow:
+        """A new row; as `Vault.create`."""
+        self.fence()
+        return self.open.put(await self.vault.create(owner, **fields))
 
     async def commit(
         self,
@@ -101,11 +116,10 @@ class Rows:
         return version
 
     async def read_again(self, row: ConnectorRow) -> None:
-        """Someone else wrote it."""
+        """Someone else wrote it, and may have taken it away from this cluster."""
         fresh = await self.vault.load(row.id)
-        if fresh is None:
-            self.open.drop(row)
-        else:
+        self.open.drop(row)
+        if fresh is not None and (fresh.owner.cluster_id, fresh.managed_by) == (self.cluster_id, OPERATOR):
             self.open.put(fresh)
             self.open.put_versions(fresh, tuple(await self.vault.history(row.id)))
 
@@ -116,10 +130,13 @@ class Rows:
             write.close()
             raise
         try:
-            return self.open.put(await write)
+            written = self.open.put(await write)
         except RowChanged:
             await self.read_again(row)
             raise
+        if written.deleted_at is None and written.purge_at is not None:  # it came back
+            written = await self.update(written, purge_at=None)
+        return written
 
 
 def trimmed(versions: Sequence[VersionInfo], limit: int) -> tuple[VersionInfo, ...]:

@@ -42,6 +42,11 @@ def seconds(duration: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", duration))
 
 
+def parse_duration(text: str) -> float | None:
+    """A duration that somebody wrote, in seconds, or None where it is none."""
+    return seconds(text) if re.fullmatch(_DURATION, text) else None
+
+
 Duration = Annotated[str, Field(pattern=_DURATION, max_length=32)]
 
 

@@ -27,7 +27,8 @@ from honeyframe_connectors.redact import BULLETS, Redactor
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import SCHEMA, data_connectors
-from honeyframe_connectors.vault.vault import OPERATOR, Vault
+from honeyframe_connectors.vault.rows import OPERATOR
+from honeyframe_connectors.vault.vault import Vault
 
 PAGE: Final = 200
 """Rows that are in memory at a time."""

@@ -22,7 +22,8 @@ from honeyframe_connectors.errors import Reason, Stalled
 from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Database, send
 from honeyframe_connectors.store.tables import SCHEMA, connector_secret_history, data_connectors
-from honeyframe_connectors.vault.vault import OPERATOR, Vault
+from honeyframe_connectors.vault.rows import OPERATOR
+from honeyframe_connectors.vault.vault import Vault
 
 REASON: Final = "taken in from app_config"
 """Of the version that this backfill makes."""

@@ -21,7 +21,8 @@ from honeyframe_connectors.registry import Registry
 from honeyframe_connectors.store.database import Change, Database, send
 from honeyframe_connectors.store.tables import data_connectors
 from honeyframe_connectors.vault.cipher import MAGIC
-from honeyframe_connectors.vault.vault import OPERATOR, Vault
+from honeyframe_connectors.vault.rows import OPERATOR
+from honeyframe_connectors.vault.vault import Vault
 
 REASON: Final = "taken in from plaintext"
 """Of the version that a backfill makes."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from honeyframe_connectors.cli import backfill, vault
+from honeyframe_connectors.cli import backfill, rows, vault
 from honeyframe_connectors.cli.faults import EXIT_CODES, speaking
 from honeyframe_connectors.cli.history import history, rollback
 from honeyframe_connectors.cli.rotate import rotate
@@ -27,6 +27,8 @@ _PANELS = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel, epilog=EXIT_CODES)(speaking(_command))
+vault.app.command(epilog=EXIT_CODES)(rows.claim)
+vault.app.command(epilog=EXIT_CODES)(rows.purge)
 app.command(rich_help_panel=_IN_THE_POD, epilog=STORE_EXIT_CODES)(backfill.export)
 app.add_typer(backfill.app, name="backfill", rich_help_panel=_IN_THE_POD)
 app.add_typer(vault.app, name="vault", rich_help_panel=_IN_THE_POD)

@@ -2,7 +2,8 @@
 
 All writes that wait at the same moment go in one transaction: the cost of a commit is shared, and no timer makes a
 lone write wait. Where one of them fails, the transaction is undone and each is run again alone, so a write may run
-twice. Most writes are `Change`s, plain data, and the same statement of many of them is sent once.
+twice. Most writes are `Change`s, plain data, and the same statement of many of them is sent once. A `guard` runs first
+in every transaction, once for all that share it.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from honeyframe_connectors.errors import Reason, Stalled, Waiting
+from honeyframe_connectors.errors import Reason, Stalled, TryAgain, Waiting
 from honeyframe_connectors.store.tables import SCHEMA, data_connectors
 
 T = TypeVar("T")
@@ -46,7 +47,8 @@ _LOCAL_SQLSTATES = ("40", "55", "57014")
 _POSTGRESQL_SETTINGS = {
     "application_name": "honeyframe-operator",
     "connect_timeout": 5,
-    "options": "-c statement_timeout=30000 -c lock_timeout=10000",
+    # A process that is frozen in a transaction keeps its locks: the server ends it when its cluster's row runs out.
+    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=15000",
     # The server's own timeouts end nothing where the network between eats every packet.
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -61,6 +63,10 @@ class Unreachable(Waiting):
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.VAULT_UNAVAILABLE, message)
+
+
+class Fenced(TryAgain):
+    """This process may not write any more. Raised by a guard."""
 
 
 class Missed(Exception):
@@ -80,13 +86,19 @@ class Change:
 class _Write:
     """What waits for the writer, a function or changes, and the loop that waits for it."""
 
-    __slots__ = ("changes", "future", "loop", "work")
+    __slots__ = ("changes", "future", "guarded", "loop", "work")
 
     def __init__(
-        self, work: Callable[[Connection], Any] | None, changes: Sequence[Change], future: "asyncio.Future[Any]"
+        self,
+        work: Callable[[Connection], Any] | None,
+        changes: Sequence[Change],
+        future: "asyncio.Future[Any]",
+        *,
+        guarded: bool,
     ) -> None:
         self.work = work
         self.changes = changes
+        self.guarded = guarded
         self.future = future
         self.loop = future.get_loop()
 
@@ -104,6 +116,8 @@ class Database:
         self._engine = self._create_engine()
         self._reading = self._engine.execution_options(reads=True)
         self._opened = False
+        self.guard: Callable[[Connection], object] | None = None
+        """Runs first in every transaction that writes; raises `Fenced` where it must not."""
         self._numbered = False
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -165,17 +179,19 @@ class Database:
         """
         return await self._in_thread(lambda: self._run(work))
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, guarded: bool = True) -> T:
         """Run a function in a transaction that it may share with others, and commit. It may run twice.
 
-        Cancelled before it is begun, it does not run; later, its transaction still ends as a whole.
+        Cancelled before it is begun, it does not run; later, its transaction still ends as a whole. `guarded` False
+        is for what the guard itself goes by.
 
         Raises:
+            Fenced: the guard says that this process may not.
             Waiting: `VaultUnavailable`.
             Stalled: `InvalidConfig`, the store cannot hold a value.
             Exception: whatever the function raises, and nothing of it is kept.
         """
-        result: T = await self._queued(work, ())
+        result: T = await self._queued(work, (), guarded=guarded)
         return result
 
     async def new_row_id(self) -> str:
@@ -198,17 +214,20 @@ class Database:
         """Make changes in one transaction, all or none. Their order is the store's, so none may need another's.
 
         Raises:
+            Fenced: the guard says that this process may not.
             Missed: a change met no row; nothing is changed.
             Waiting: `VaultUnavailable`.
             Stalled: `InvalidConfig`, the store cannot hold a value.
         """
-        await self._queued(None, changes)
+        await self._queued(None, changes, guarded=True)
 
-    async def _queued(self, work: Callable[[Connection], Any] | None, changes: Sequence[Change]) -> Any:
+    async def _queued(
+        self, work: Callable[[Connection], Any] | None, changes: Sequence[Change], *, guarded: bool
+    ) -> Any:
         if self._writer is None:
             raise Waiting(Reason.VAULT_UNAVAILABLE, f"the metadata store {self.place} is not open yet")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put(_Write(work, changes, future))
+        self._waiting.put(_Write(work, changes, future, guarded=guarded))
         return await future
 
     # --- the writer's thread ---------------------------------------------------------------------------------------
@@ -242,6 +261,8 @@ class Database:
 
     def _together(self, writes: list[_Write]) -> list[Any]:
         with self._engine.begin() as connection:
+            if self.guard is not None and any(write.guarded for write in writes):
+                self.guard(connection)
             results = [write.work(connection) if write.work is not None else None for write in writes]
             send(connection, [change for write in writes for change in write.changes])
             return results

@@ -25,8 +25,7 @@ from honeyframe_connectors.store.tables import (
 from honeyframe_connectors.vault.binding import bound, row_mac
 from honeyframe_connectors.vault.cipher import KEY_BYTES, DoesNotOpen, key_id_of
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
-from honeyframe_connectors.vault.rows import ConnectorRow, connector_row
-from honeyframe_connectors.vault.vault import OPERATOR
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, connector_row
 
 _EMPTY: dict[str, Any] = {
     "serving_version": None,

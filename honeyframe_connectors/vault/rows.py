@@ -8,6 +8,7 @@ from typing import Any, Literal
 TestStatus = Literal["passed", "skipped", "failed", "rollback"]
 """How a version's test went: passed, cannot be tested, let in by force, or passed and brought back."""
 
+OPERATOR = "operator"
 UNKNOWN_MAC = "unknown"
 """Stands for the MAC of values that were not at hand when a row got new keys. As a content it is none that there is; as
 what is held, it is whatever the Secret shows: who finds it there holds that, by its MAC, from then on."""
@@ -18,7 +19,9 @@ class Owner:
     """Whose a row is: a namespace of a cluster."""
 
     cluster_id: str
+    """Empty for the platform's own rows."""
     namespace_uid: str
+    """Empty where the row was handed over to a cluster, until its Connector is seen there."""
     org: str
     project: str
     """The namespace's name."""
@@ -68,6 +71,8 @@ class ConnectorRow:
     wrapped_keys: bytes = field(repr=False)
     row_mac: str = field(repr=False, default="")
     """Keyed MAC of whose the row is, its name and what serves."""
+    managed_by: str = OPERATOR
+    """Who keeps it: the operator, or a part of the platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,21 @@ class VersionInfo:
     restored_from: int | None
     secret_mac: str | None
     """Keyed MAC of its secret values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deleted row, as far as a purge needs it."""
+
+    id: str
+    org: str
+    project: str
+    name: str
+    cluster_id: str
+    deleted_at: datetime
+    deletion_policy: str
+    purge_at: datetime | None
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +152,5 @@ def connector_row(found: Any) -> ConnectorRow:
         revision=found.revision,
         wrapped_keys=found.wrapped_keys or b"",
         row_mac=found.row_mac or "",
+        managed_by=found.managed_by,
     )

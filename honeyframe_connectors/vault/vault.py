@@ -28,12 +28,10 @@ from honeyframe_connectors.vault import content
 from honeyframe_connectors.vault.binding import bound, bound_version, keyed, packed, row_mac, unpacked
 from honeyframe_connectors.vault.cipher import DATA_KEY_ID, KEY_BYTES, DoesNotOpen, seal, unseal
 from honeyframe_connectors.vault.keyring import Keyring, WrappingKeys
-from honeyframe_connectors.vault.rows import ConnectorRow, Owner, TestStatus, Version, VersionInfo
+from honeyframe_connectors.vault.rows import OPERATOR, ConnectorRow, Owner, TestStatus, Version, VersionInfo
 from honeyframe_connectors.vault.rows import connector_row as _row
 
 logger = logging.getLogger(__name__)
-
-OPERATOR = "operator"
 
 _SHOWN_COLUMNS = ("version", "created_at", "test_status", "reason", "restored_from", "secret_mac")
 """What of a version is no secret: its blob is never read to show it."""
@@ -153,6 +151,20 @@ class Vault:
         self._mac_key(row)
         return row
 
+    async def find(self, row_id: str) -> ConnectorRow | None:
+        """Anybody's row as it stands there, whether it opens or not; None where there is none.
+
+        Raises:
+            Waiting: `VaultUnavailable`, the store cannot be used.
+        """
+        try:
+            found = await self._database.read(
+                lambda connection: connection.execute(_ROW, {"row_id": row_id}).one_or_none()
+            )
+        except Stalled:  # it cannot be an id: the platform's are numbers there
+            return None
+        return _row(found) if found is not None else None
+
     async def create(
         self,
         owner: Owner,
@@ -245,6 +257,32 @@ class Vault:
             values["row_mac"] = changed.row_mac
         await self._swap(row, values, *([_audit(audit, row, {})] if audit is not None else ()))
         return changed
+
+    async def move(self, row: ConnectorRow, owner: Owner, *, name: str, audit: str, **changes: Any) -> ConnectorRow:
+        """A row under another owner and name, with its MAC made anew once the old one was found right.
+
+        Raises:
+            RowChanged: it is not as it was read.
+            Stalled: `NameConflict`, somebody else has a row of this name there.
+            Waiting: `VaultUnavailable`, the store cannot be used, or the row does not open.
+        """
+        mac_key = self._mac_key(row)
+        moved = replace(row, owner=owner, name=name, **changes, revision=random_tokens.token_hex(16))
+        moved = replace(moved, row_mac=row_mac(mac_key, moved))
+        values = {
+            **changes,
+            "cluster_id": owner.cluster_id or None,
+            "namespace_uid": owner.namespace_uid or None,
+            "org": owner.org,
+            "project": owner.project,
+            "name": name,
+            "row_mac": moved.row_mac,
+            "revision": moved.revision,
+            "updated_at": now(),
+        }
+        before = {"cluster": row.owner.cluster_id, "name": row.name, "managed_by": row.managed_by}
+        await self._swap(row, values, _audit(audit, moved, {"before": before}), place=moved)
+        return moved
 
     async def commit(
         self,
@@ -522,15 +560,17 @@ class Vault:
             return replace(row, observed=None)
         return row
 
-    async def _swap(self, row: ConnectorRow, values: Mapping[str, Any], *more: Change) -> None:
-        """Compare-and-set on the row's revision, with more in the same transaction."""
+    async def _swap(
+        self, row: ConnectorRow, values: Mapping[str, Any], *more: Change, place: ConnectorRow | None = None
+    ) -> None:
+        """Compare-and-set on the row's revision, with more in the same transaction; `place` is where it moves to."""
         swap = Change(_update(tuple(values)), {**values, "row_id": row.id, "was": row.revision}, meets=True)
         try:
             await self._database.apply(swap, *more)
         except Missed:
             raise RowChanged from None
         except IntegrityError:
-            raise _name_conflict(row, await self._holder(row)) from None
+            raise _name_conflict(place or row, await self._holder(place or row)) from None
 
     async def _holder(self, row: ConnectorRow) -> ConnectorRow | None:
         """Who has the name of a row now; the platform's own rows are no exception."""
@@ -560,7 +600,7 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
     if holder.id == row.id:
         return _tampered(row.id, DoesNotOpen("a version is kept whose number is above its last_version"))
     do = "use another metadata.name, or delete the other one"
-    if not holder.owner.cluster_id:
+    if holder.managed_by != OPERATOR:
         whose = "the platform itself keeps it"
         do = (
             f'to take it over, give this Connector the annotation {ADOPT_ANNOTATION}: "{holder.id}" and a Secret with '
@@ -568,6 +608,12 @@ def _name_conflict(row: ConnectorRow, holder: ConnectorRow | None) -> Stalled | 
         )
     elif holder.owner.cluster_id != owner.cluster_id:
         whose = f"cluster {holder.owner.cluster_id} keeps it"
+        do = (
+            "if this cluster takes that one's place, run in the operator's pod honeyframe vault claim --from-cluster "
+            f"{holder.owner.cluster_id}; or use another metadata.name"
+        )
+    elif not holder.owner.namespace_uid:
+        return TryAgain(Reason.PROGRESSING, f"row {holder.id} was handed over a moment ago", retry_after=2.0)
     elif holder.owner.namespace_uid != owner.namespace_uid:
         whose = f"another namespace of this cluster (uid {holder.owner.namespace_uid}) keeps it"
     else:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from honeyframe_connectors.api import catalog_config, connector, connector_test
-from honeyframe_connectors.api.kinds import CREDENTIALS_LABEL, GROUP, VERSION
+from honeyframe_connectors.api.kinds import ADOPT_ANNOTATION, CREDENTIALS_LABEL, GROUP, VERSION
 from honeyframe_connectors.connector_type import CheckResult
 from honeyframe_connectors.errors import Reason, Stalled, Waiting
 from honeyframe_connectors.probe import Gate, probe
@@ -25,10 +25,12 @@ from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.targets import Targets
 from honeyframe_connectors.usage import UsageCounter
 from honeyframe_connectors.vault.answers import Answers
+from honeyframe_connectors.vault.clusters import BEAT_SECONDS, Held, Leadership
 from honeyframe_connectors.vault.keyring import Keyring
 from honeyframe_connectors.vault.orgs import Orgs
 from honeyframe_connectors.vault.refusals import Refusals
 from honeyframe_connectors.vault.rewrap import rewrap
+from honeyframe_connectors.vault.rows import ConnectorRow
 from honeyframe_connectors.vault.vault import Vault
 from honeyframe_operator import endpoints
 from honeyframe_operator.cluster import ClusterView
@@ -49,12 +51,14 @@ from reconcilers.connector_test import ConnectorTests
 from reconcilers.connector_usage import UsageBoard
 from reconcilers.logins import Logins
 from reconcilers.ports import Attempt, Resource
+from reconcilers.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
 KINDS = (connector.KIND, catalog_config.KIND, connector_test.KIND)
 LEASE = "honeyframe-operator"
 RETRY_SECONDS = 2.0
+RELEASE_SECONDS = 2.0
 REWRAP_SECONDS = 60.0
 """Until what could not be wrapped anew is tried again."""
 STUCK_SECONDS = 180.0
@@ -68,6 +72,8 @@ class Health:
     stale_since: float | None = None
     synced: bool = False
     vault: str = "the vault is not open yet"
+    standing_by: str = ""
+    """Why this process does not work although it holds the Lease."""
 
 
 @dataclass
@@ -82,6 +88,8 @@ class Operator:
     catalog_configs: CatalogConfigs
     controller: Controller
     leader: Leader
+    leadership: Leadership
+    upkeep: Upkeep
     metrics: Metrics
     usage: UsageFollower
     health: Health = field(default_factory=Health)
@@ -226,25 +234,71 @@ class Operator:
     # --- work ------------------------------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
+        """Work, unless another process has the cluster's row: the Lease is one API server's word only."""
+        await self._metadata_synced()
+        try:
+            while True:
+                try:
+                    await self._open_vault_once()
+                    await self._work()
+                except* Held as held:
+                    self._stand_by(held)
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            try:
+                await asyncio.wait_for(self.leadership.release(), RELEASE_SECONDS)
+            except (Waiting, TimeoutError):
+                logger.info("the cluster's row could not be released; it runs out by itself")
+
+    async def _work(self) -> None:
+        self.health.standing_by = ""
         self.metrics.leading.set(1)
         try:
-            await self._metadata_synced()
-            await self._open_vault_once()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.controller.work())
                 await asyncio.sleep(0)
                 self.controller.look_at_all()
-                group.create_task(self._keep_vault())
+                group.create_task(self._keep_leading())
+                group.create_task(self._rewrap())
+                group.create_task(self.upkeep.run())
                 group.create_task(self.usage.run())
         finally:
             self.metrics.leading.set(0)
             self.metrics.vault_open.set(0)
             self.connectors.unload()
 
-    async def _keep_vault(self) -> None:
-        """Open it, if that is still to do; then wrap anew what older secrets hold. Nothing waits for the latter."""
+    async def _keep_leading(self) -> None:
+        """Open the vault as soon as that can be done, then say in the cluster's row that this process leads."""
         if self.connectors.ledger is None:
-            await self._open_vault()
+            while self.connectors.ledger is None:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self._open_vault_once()
+            self.controller.look_at_all()
+        trouble = ""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self.leadership.renew()
+                trouble = ""
+            except Held:
+                raise
+            except Waiting as error:
+                if error.message != trouble:
+                    logger.error("the cluster's row: %s", error.message)  # noqa: TRY400 - the sentence is what helps
+                trouble = error.message
+
+    def _stand_by(self, held: BaseExceptionGroup[Held]) -> None:
+        said, self.health.standing_by = self.health.standing_by, "another process leads this cluster"
+        if not said:
+            first: BaseException = held
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            logger.warning("%s", first)
+
+    async def _rewrap(self) -> None:
+        """Wrap anew what older secrets hold, once the vault is open. Nothing waits for it."""
+        while self.connectors.ledger is None:  # noqa: ASYNC110 - its opener is a loop of tries, too
+            await asyncio.sleep(RETRY_SECONDS)
         while True:
             try:
                 result = await rewrap(self.vault.database, self.vault.wrapping)
@@ -259,16 +313,14 @@ class Operator:
                     return
             await asyncio.sleep(REWRAP_SECONDS)
 
-    async def _open_vault(self) -> None:
-        while self.connectors.ledger is None:
-            await asyncio.sleep(RETRY_SECONDS)
-            await self._open_vault_once()
-        self.controller.look_at_all()
-
     async def _open_vault_once(self) -> None:
         try:
+            await self.vault.open()
+            await self.leadership.take()
             await self.connectors.load(self.cluster.cluster_id)
             await self.catalog_configs.load()
+        except Held:
+            raise
         except Waiting as error:
             if self.health.vault != error.message:
                 logger.error("the vault: %s", error.message)  # noqa: TRY400 - the sentence is what helps
@@ -285,14 +337,14 @@ class Operator:
         stale, queue = self.health.stale_since, self.controller.queue
         if self.health.synced and stale is not None and time.monotonic() - stale > self.settings.stale_after:
             return "the watch does not show what a LIST shows"
-        if self.leader.leads and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
+        if self.controller.working and max(queue.longest_held(), queue.oldest(fast=True)) > STUCK_SECONDS:
             return "the queue does not move"
         return ""
 
     def _ready(self) -> str:
         if not self.health.synced:
             return "not every object is known yet"
-        if self.leader.leads and not self.controller.working:
+        if self.leader.leads and not self.controller.working and not self.health.standing_by:
             return "the vault's rows are being read"
         return ""
 
@@ -319,12 +371,27 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         client=client,
         cluster_id=settings.cluster_id or await _cluster_id(client),
         default_org=settings.default_org,
+        plurals=frozenset(kind.plural for kind in KINDS),
+        watches_namespaces=not settings.watch_namespaces,
         opt_in=settings.secret_opt_in,
     )
     for namespace in settings.watch_namespaces:
         cluster.namespaces[namespace] = decode(await client.get(f"/api/v1/namespaces/{namespace}"))
     leader = Leader(client, namespace=settings.lease_namespace, name=LEASE, identity=settings.name)
+    leadership = Leadership(database, cluster.cluster_id)
     objects, metrics = Objects(), Metrics()
+
+    def fence() -> None:
+        leader.fence()
+        leadership.fence()
+
+    def look_at_adopters(row: ConnectorRow) -> None:
+        """A row that was deleted may be what a Connector of its namespace waits for."""
+        for key in objects.keys(connector.KIND.kind):
+            body = objects.get(key)
+            if body and key[1] == row.owner.project and ADOPT_ANNOTATION in (body["metadata"].get("annotations") or {}):
+                controller.look(key)
+
     queue: WorkQueue[Key] = WorkQueue()
     metrics.follow(queue)
     connectors = Connectors(
@@ -337,12 +404,14 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
             own=await _addresses(client.host),
         ),
         gate=Gate(),
-        fence=leader.fence,
+        fence=fence,
         flags=orjson.dumps(settings.bound_flags).decode(),
         secret_opt_in=settings.secret_opt_in,
         usage=UsageBoard(on=settings.usage_interval > 0),
         probed=metrics.probed,
         committed=metrics.committed,
+        purge_after=settings.kept,
+        went=look_at_adopters,
     )
 
     def seen(kind: str) -> Iterator[Resource]:
@@ -376,14 +445,14 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         metrics.probed(attempt.type.name, result)
         return result
 
-    catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=leader.fence, rivals=rivals)
+    catalog_configs = CatalogConfigs(orgs=Orgs(database), cluster=cluster, fence=fence, rivals=rivals)
     connector_tests = ConnectorTests(
         registry=connectors.registry,
         vault=vault,
         answers=Answers(database),
         cluster=cluster,
         login=login,
-        fence=leader.fence,
+        fence=fence,
         ledger=lambda: connectors.ledger,
         connector=seen_connector,
         peers=peers,
@@ -404,6 +473,14 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         identity=settings.name,
         scopes=tuple(settings.watch_namespaces) or ("",),
     )
+    upkeep = Upkeep(
+        connectors,
+        database,
+        cluster.cluster_id,
+        look=lambda namespace, name: controller.look((connector.KIND.kind, namespace, name)),
+        purged=metrics.rows_purged.inc,
+        halted=metrics.purges_halted.set,
+    )
     usage = UsageFollower(
         counter=UsageCounter(database),
         board=connectors.usage,
@@ -412,7 +489,20 @@ async def _wire(settings: Settings, client: KubeClient, vault: Vault, database: 
         cluster_id=cluster.cluster_id,
         interval=settings.usage_interval,
     )
-    return Operator(settings, client, vault, cluster, connectors, catalog_configs, controller, leader, metrics, usage)
+    return Operator(
+        settings,
+        client,
+        vault,
+        cluster,
+        connectors,
+        catalog_configs,
+        controller,
+        leader,
+        leadership,
+        upkeep,
+        metrics,
+        usage,
+    )
 
 
 async def serve(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """What reconcilers ask of the cluster, answered from the metadata watches and, where they must, by a call."""
 
 import base64
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,9 @@ from honeyframe_operator.kube import METADATA, UNANSWERED, ApiError, KubeClient,
 from honeyframe_operator.metadata import Metadata, decode
 from reconcilers.ports import Content, Source
 
+KINDS_SECONDS = 1.0
+"""So long what discovery said of our kinds is believed: a CRD that goes takes all its objects with it."""
+AFTERMATH_SECONDS = 60.0
 _COLLECTIONS = {
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
@@ -27,10 +31,16 @@ class ClusterView:
     client: KubeClient
     cluster_id: str
     default_org: str
+    plurals: frozenset[str] = frozenset()
+    """Our kinds."""
+    watches_namespaces: bool = True
+    """Whether a watch keeps `namespaces` current."""
     opt_in: bool = True
     """Whether a Secret must bear the label."""
     sources: dict[tuple[str, str, str], Source] = field(default_factory=dict)
     namespaces: dict[str, Metadata] = field(default_factory=dict)
+    _looked_at_kinds: float = float("-inf")
+    _kinds_missed: float = float("-inf")
 
     def owner(self, namespace: str) -> Owner:
         """Who owns the rows of a namespace.
@@ -80,6 +90,32 @@ class ClusterView:
         body = await self._get(kind, namespace, name, accept=METADATA)
         return body["metadata"]["uid"] if body else None
 
+    async def namespace_uid(self, namespace: str) -> str | None:
+        """The uid of a namespace, read now; None where there is none."""
+        body = await self._read(f"/api/v1/namespaces/{namespace}", accept=METADATA)
+        if body is None:
+            return None
+        metadata = decode(body)
+        if not self.watches_namespaces:
+            self.namespaces[namespace] = metadata
+        return metadata.uid
+
+    async def kinds_intact(self) -> bool:
+        """Whether every CRD of ours is there and stays.
+
+        A CRD that is going can be listed and deleted from, and nothing can be created any more: discovery says so to
+        everybody, where its own object is for those who may read CRDs. What was missed a minute ago counts as well:
+        its objects' events are still coming.
+        """
+        moment = time.monotonic()
+        if moment - self._looked_at_kinds > KINDS_SECONDS:
+            found = await self._read(f"/apis/{API_VERSION}")
+            creatable = {each["name"] for each in (found or {}).get("resources", ()) if "create" in each["verbs"]}
+            self._looked_at_kinds = moment
+            if not self.plurals <= creatable:
+                self._kinds_missed = moment
+        return moment - self._kinds_missed > AFTERMATH_SECONDS
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Delete an object of our kinds, if it is there and still the one with this uid."""
         try:
@@ -91,7 +127,9 @@ class ClusterView:
             raise waiting(error) from None
 
     async def _get(self, kind: str, namespace: str, name: str, accept: str | None = None) -> dict[str, Any] | None:
-        path = f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}"
+        return await self._read(f"{_COLLECTIONS[kind].format(namespace=namespace)}/{name}", accept)
+
+    async def _read(self, path: str, accept: str | None = None) -> dict[str, Any] | None:
         try:
             return await self.client.get(path, accept=accept)
         except ApiError as error:

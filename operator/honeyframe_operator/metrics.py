@@ -53,10 +53,18 @@ class Metrics:
             registry=self.registry,
         )
         self.versions = Counter("honeyframe_versions", "Versions that were made.", ("type",), registry=self.registry)
+        self.rows_purged = Counter(
+            "honeyframe_rows_purged", "Deleted rows that were purged with their history.", registry=self.registry
+        )
+        self.purges_halted = Gauge(
+            "honeyframe_purges_halted",
+            "Deleted rows that are kept for a week, because so many went at once.",
+            registry=self.registry,
+        )
         self.usage_counts = Counter(
             "honeyframe_usage_counts", "Counts of what uses the Connectors.", ("result",), registry=self.registry
         )
-        self.leading = Gauge("honeyframe_leading", "Whether this process holds the Lease.", registry=self.registry)
+        self.leading = Gauge("honeyframe_leading", "Whether this process works.", registry=self.registry)
         self.vault_open = Gauge("honeyframe_vault_open", "Whether the vault is open.", registry=self.registry)
 
     def probed(self, type_name: str, result: CheckResult) -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from honeyframe_connectors.api.kinds import Duration, seconds
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 Names = Annotated[list[str], NoDecode]
@@ -83,6 +86,11 @@ class Settings(BaseSettings):
     stale_after: float = Field(
         default=60.0, ge=1, description="Seconds that a watch may be behind a LIST before /healthz says so."
     )
+    purge_after: Duration = Field(
+        default="24h",
+        description="How long the row of a deleted Connector is kept in the vault, with its history, such as 24h; "
+        "until then a Connector made again under the same name finds it. With deletionPolicy Retain it stays.",
+    )
     usage_interval: float = Field(
         default=60.0,
         ge=0,
@@ -149,6 +157,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The URL of the metadata store, with its password: never to be shown."""
         return self.database_file.read_text().strip() if self.database_file else self.database
+
+    @property
+    def kept(self) -> timedelta:
+        """How long a deleted row is kept."""
+        return timedelta(seconds=seconds(self.purge_after))
 
     @property
     def lease_namespace(self) -> str:

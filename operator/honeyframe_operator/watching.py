@@ -52,15 +52,18 @@ class KindWatch:
     def _watch(self, stop: threading.Event, ended: asyncio.Event) -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(
-                    kopf.operator(
-                        registry=self._registry(),
-                        settings=settings(),
-                        clusterwide=not self._namespaces,
-                        namespaces=self._namespaces,
-                        stop_flag=stop,
+                try:
+                    runner.run(
+                        kopf.operator(
+                            registry=self._registry(),
+                            settings=settings(),
+                            clusterwide=not self._namespaces,
+                            namespaces=self._namespaces,
+                            stop_flag=stop,
+                        )
                     )
-                )
+                finally:
+                    stop.set()  # kopf waits for it in a thread, and the loop's end for that thread
         finally:
             with contextlib.suppress(RuntimeError):  # our loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(ended.set)

@@ -83,10 +83,11 @@ class ToldCluster:
     labelled: bool = True
     targets: str | None = None
     reason: str = ""
-    namespace_uid: str = "namespace-uid"
+    namespace: str = "namespace-uid"
+    object_uid: str | None = "uid"
 
     def owner(self, namespace: str) -> Owner:
-        return Owner("cluster", self.namespace_uid, "acme", namespace)
+        return Owner("cluster", self.namespace, "acme", namespace)
 
     async def source(self, kind: str, namespace: str, name: str) -> Source | None:
         if self.data is None:
@@ -98,7 +99,13 @@ class ToldCluster:
         return Content(source, (self.data or {}) if self.labelled else {}) if source else None
 
     async def uid(self, kind: str, namespace: str, name: str) -> str | None:
-        return None
+        return self.object_uid
+
+    async def namespace_uid(self, namespace: str) -> str | None:
+        return self.namespace
+
+    async def kinds_intact(self) -> bool:
+        return True
 
     def put(self, password: bytes | None, **others: bytes) -> None:
         """Write the Secret, or delete it."""
@@ -124,6 +131,7 @@ class Bench:
 
     async def look(self) -> dict[str, Any]:
         """One reconcile, with its status kept as the API server would; conditions by type, and when it looks again."""
+        self.cluster.object_uid = self.resource.uid
         outcome = await self.connectors.reconcile(self.resource)
         self.news += [(str(each.reason), each.message) for each in outcome.news]
         self.resource = replace(self.resource, status=outcome.status)

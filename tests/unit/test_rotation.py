@@ -253,7 +253,7 @@ async def test_another_tenant_is_not_held_back(bench: Bench) -> None:
     bench.type.answers["bad"] = NO
     bench.cluster.put(b"bad")
     await bench.look()
-    bench.cluster.namespace_uid = "another"
+    bench.cluster.namespace = "another"
     await bench.connectors.reconcile(replace(bench.resource, namespace="other", uid="other", status={}))
     assert bench.type.dialled.count(("h", "bad")) == 2
 
