@@ -140,7 +140,7 @@ class Rotation:
             **({"secret_name": spec.secret_ref.name if spec.secret_ref else None} if row.held is None else {}),
         }
         changes = {name: value for name, value in wanted.items() if getattr(row, name) != value}
-        return await self.rows.update(row, **changes) if changes else row
+        return await self.rows.update(row, audit="connector.updated", **changes) if changes else row
 
     # --- in ----------------------------------------------------------------------------------------------------------
 

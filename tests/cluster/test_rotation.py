@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from threading import Thread
 
 from hack.operator_process import OperatorProcess
+from hack.postgres import PostgresServer
 from tests.cluster.conftest import PASSWORD, Database
 from tests.support.cluster import Body, Namespace, condition
 
@@ -96,6 +97,41 @@ async def test_force_lets_in_what_is_pending_and_a_check_proves_it_later(
     await namespace.patch("Connector", "c", {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": at}}})
     body = await namespace.wait("Connector", "c", in_state("InSync"), patience=40)
     assert condition(body, "Ready")["status"] == "True"
+
+
+async def test_alter_role_first_and_the_secret_later(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust
+) -> None:
+    await namespace.secret("s", password=database.password)
+    await namespace.connector("c", database.config, "s", caRef=await trust(namespace), interval="1s")
+    await namespace.wait("Connector", "c", served(1))
+    database.set_password(f"{PASSWORD}-second")
+    await namespace.wait("Connector", "c", lambda body: not body["status"]["health"]["ok"])
+    await namespace.set_secret("s", password=f"{PASSWORD}-second")
+    body = await namespace.wait("Connector", "c", served(2))
+    assert condition(body, "Healthy")["status"] == "True"
+
+
+async def test_a_target_that_is_away_in_the_middle_of_a_rotation(
+    namespace: Namespace, operator: OperatorProcess
+) -> None:
+    with PostgresServer.start() as server:
+        database = Database(server)
+        await namespace.create("ConfigMap", "ca", data={"ca.crt": server.ca_file.read_text()})
+        ca = {"kind": "ConfigMap", "name": "ca"}
+        await namespace.secret("s", password=database.password)
+        await namespace.connector("c", database.config, "s", caRef=ca, timeout="1s")
+        await namespace.wait("Connector", "c", served(1))
+        database.set_password(f"{PASSWORD}-second")
+        server.pause()
+        await namespace.set_secret("s", password=database.password)
+        body = await namespace.wait("Connector", "c", in_state("Unanswered"))
+        assert condition(body, "CredentialsInSync")["reason"] == "Timeout"
+        assert body["status"]["servedVersion"] == 1
+        server.resume()
+        server.restart()
+        await namespace.wait("Connector", "c", served(2), patience=40)
+        await namespace.delete("Connector", "c")
 
 
 async def test_bullets_and_a_reason(

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from honeyframe_connectors.errors import Reason, Refused, TryAgain
+from honeyframe_connectors.store.tables import audit_log
 from tests.support.stores import sqlite_url
 from tests.support.told import NO, SILENT, Bench, connectors_on, told_bench
 
@@ -326,3 +328,32 @@ async def test_a_target_that_hangs_holds_no_worker(bench: Bench) -> None:
     results = await asyncio.gather(*(bench.connectors.reconcile(each) for each in others), return_exceptions=True)
     assert all(isinstance(result, TryAgain) for result in results), results
     first.cancel()
+
+
+async def test_the_audit_log_tells_the_whole_life(bench: Bench) -> None:
+    bench.type.answers["bad"] = NO
+    bench.edit(displayName="Another name")
+    await bench.look()
+    bench.cluster.put(b"better")
+    await bench.look()
+    bench.cluster.put(b"bad")
+    await bench.look()
+    bench.annotate(FORCE, bench.credentials["pending"]["id"])
+    await bench.look()
+    bench.annotate("honeyframe.io/rollback-to", "2@2026-11-25T10:00:00Z")
+    await bench.look()
+    await bench.connectors.gone("ns", "c", None)
+    found = await bench.connectors.vault.database.read(
+        lambda connection: connection.execute(select(audit_log.c.action, audit_log.c.subject)).all()
+    )
+    assert [each.action for each in found] == [
+        "connector.created",
+        "connector.accepted",
+        "connector.updated",
+        "connector.rotated",
+        "connector.refused",
+        "connector.forced",
+        "connector.rolled_back",
+        "connector.deleted",
+    ]
+    assert {each.subject for each in found} == {"acme/ns/c"}
