@@ -18,7 +18,7 @@ from honeyframe_connectors.connector_type import (
     destination,
     secret_values,
 )
-from honeyframe_connectors.errors import CheckFailed, ConnectorError, Reason, Stalled, Unanswered
+from honeyframe_connectors.errors import CheckFailed, ConnectorError, Reason, Stalled, TryAgain, Unanswered
 from honeyframe_connectors.redact import Redactor, shorten
 from honeyframe_connectors.targets import Targets
 
@@ -55,12 +55,20 @@ class Gate:
         self._total = asyncio.Semaphore(total)
         self._destinations: dict[Hashable, _Destination] = {}
 
-    async def enter(self, key: Hashable) -> None:
-        """Wait for a place.
+    async def enter(self, key: Hashable, patience: float | None = None) -> None:
+        """Wait for a place, `patience` seconds at most.
 
         Raises:
             Unanswered: `Timeout`, when every place of the destination is held by a check that was given up.
+            TryAgain: patience is at its end.
         """
+        try:
+            async with asyncio.timeout(patience):
+                await self._enter(key)
+        except TimeoutError:
+            raise TryAgain(Reason.PROGRESSING, "as many checks as may run at once are running there") from None
+
+    async def _enter(self, key: Hashable) -> None:
         here = self._destinations.setdefault(key, _Destination())
         if here.given_up >= self._per_destination:
             raise _all_hang(here.given_up)
@@ -148,16 +156,20 @@ async def probe(
     output_schemas: tuple[str, ...] = (),
     timeout: float,  # noqa: ASYNC109 - the deadline is this function's whole purpose
     gate: Gate,
+    patience: float | None = None,
 ) -> CheckResult:
-    """Check a config against its target; what goes wrong is in the result, never raised.
+    """Check a config against its target; what goes wrong is in the result.
 
-    ``timeout`` is in seconds and counts from when the gate let the check in. No message holds a secret value of the
-    config, and none is longer than 1,024 characters.
+    ``timeout`` is in seconds and counts from when the gate let the check in, for which ``patience`` seconds are waited.
+    No message holds a secret value of the config, and none is longer than 1,024 characters.
+
+    Raises:
+        TryAgain: the gate did not let it in.
     """
     key = (type_.name, destination(type_, config))
     checkup = Checkup(targets=targets, ca=ca, output_schemas=output_schemas)
     try:
-        await gate.enter(key)
+        await gate.enter(key, patience)
     except Unanswered as full:
         return _result(type_, config, checkup, full, 0.0)
     error: CheckFailed | Stalled | None

@@ -12,6 +12,9 @@ from honeyframe_connectors.targets import Targets
 from reconcilers.connector_scope import Scope
 from reconcilers.logins import Logins
 
+PATIENCE = 0.5
+"""Seconds that a worker waits for its turn at a target: what it waits for, nobody else can use."""
+
 
 @dataclass(slots=True)
 class Checks:
@@ -49,6 +52,7 @@ class Checks:
 
         Raises:
             Waiting: `VaultUnavailable`, the attempt could not be noted.
+            TryAgain: it was not its turn.
         """
         spec = scope.spec  # None where it cannot be read, and what serves goes on
 
@@ -61,9 +65,12 @@ class Checks:
                 output_schemas=spec.output_schemas if spec else (),
                 timeout=seconds(spec.timeout if spec else ConnectorSpec.model_fields["timeout"].default),
                 gate=self.gate,
+                patience=PATIENCE,
             )
 
         namespace = scope.row.owner.namespace_uid if scope.row else scope.resource.namespace
-        result = await self.logins.login(namespace, type_, config, dial, known_good=known_good, anew_since=anew_since)
+        result = await self.logins.login(
+            namespace, type_, config, dial, known_good=known_good, anew_since=anew_since, patience=PATIENCE
+        )
         self.probed(type_.name, result)
         return result

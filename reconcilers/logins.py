@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from honeyframe_connectors.connector_type import CheckResult, CheckStep, ConnectorConfig, ConnectorType, Outcome
-from honeyframe_connectors.errors import Reason, Refused, Unanswered
+from honeyframe_connectors.errors import Reason, Refused, TryAgain, Unanswered
 from honeyframe_connectors.vault.refusals import LoginKey, Refusal, Refusals
 from reconcilers.attempts import REFUSED_DELAYS
 
@@ -53,21 +53,24 @@ class Logins:
         *,
         known_good: bool = False,
         anew_since: float | None = None,
+        patience: float | None = None,
     ) -> CheckResult:
         """Dial, unless these values were refused there and their next time has not come: then what was said before.
 
         `known_good`: they were accepted there last, so nothing is noted before. `anew_since`: a refusal from before
-        this moment does not count, and its times start anew.
+        this moment does not count, and its times start anew. `patience`: seconds that another login with these values
+        is waited for.
 
         Raises:
             Waiting: `VaultUnavailable`, the attempt cannot be noted; nothing is dialled.
+            TryAgain: patience is at its end, or `dial` raised it.
         """
         key = self.refusals.key(namespace_uid, type_, config)
         if key is None:
             return await dial()
         if known_good and key not in self._known:
             return await self._judged(key, await dial(), None)
-        async with self._alone(key):
+        async with self._alone(key, patience):
             before = self._known.get(key)
             if before is not None and anew_since is not None and before.refused_at < anew_since:
                 before = replace(before, attempts=0, next_at=0.0)
@@ -76,8 +79,12 @@ class Logins:
             attempt = _next(before, self.clock())
             await self.refusals.note(key, attempt)
             self._known[key] = attempt
-            # Where this is cancelled nobody knows what the target saw, and it stays noted.
-            return await self._judged(key, await dial(), before)
+            try:
+                # Where this is cancelled nobody knows what the target saw, and it stays noted.
+                return await self._judged(key, await dial(), before)
+            except TryAgain:  # nothing was dialled
+                await self._keep(key, before)
+                raise
 
     async def _judged(self, key: LoginKey, result: CheckResult, before: Refusal | None) -> CheckResult:
         noted = self._known.get(key)
@@ -88,21 +95,30 @@ class Logins:
             refusal = None
         else:  # no answer that counts: as it was before
             refusal = before
+        await self._keep(key, refusal)
+        return result
+
+    async def _keep(self, key: LoginKey, refusal: Refusal | None) -> None:
         if refusal is not None:
             await self.refusals.note(key, refusal)
             self._known[key] = refusal
-        elif noted is not None:
+        elif self._known.pop(key, None) is not None:
             await self.refusals.forget([key])
-            self._known.pop(key, None)
-        return result
 
     @asynccontextmanager
-    async def _alone(self, key: LoginKey) -> AsyncIterator[None]:
+    async def _alone(self, key: LoginKey, patience: float | None) -> AsyncIterator[None]:
         lock, waiting = self._busy.get(key, (asyncio.Lock(), 0))
         self._busy[key] = (lock, waiting + 1)
         try:
-            async with lock:
+            try:
+                async with asyncio.timeout(patience):
+                    await lock.acquire()
+            except TimeoutError:
+                raise TryAgain(Reason.PROGRESSING, "another login with these values is under way") from None
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             lock, waiting = self._busy.pop(key)
             if waiting > 1:

@@ -42,7 +42,7 @@ def files() -> dict[str, list[dict[str, Any]]]:
     catalogs = [catalog_config.KIND.plural]
     everything = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     read, edit = _rule(GROUP, connectors, _READ), _rule(GROUP, [*connectors, *_QUESTIONS], everything)
-    administer = _rule(GROUP, catalogs, everything)
+    administer, told = _rule(GROUP, catalogs, everything), _rule("", ["events"], _READ)
     return {
         "operator.yaml": [
             _role("honeyframe-operator", [*_WATCHED, _rule("", ["namespaces"], _READ)]),
@@ -54,9 +54,9 @@ def files() -> dict[str, list[dict[str, Any]]]:
         ],
         "people.yaml": [
             _role("honeyframe-connector-read", [read]),
-            _role("honeyframe-connector-edit", [edit], edit="true", admin="true"),
-            _role("honeyframe-admin", [edit, administer]),
-            _role("honeyframe-designer", [edit]),
+            _role("honeyframe-connector-edit", [edit, told], edit="true", admin="true"),
+            _role("honeyframe-admin", [edit, administer, told]),
+            _role("honeyframe-designer", [edit, told]),
             _role("honeyframe-analyst", [read]),
             _role("honeyframe-viewer", []),
         ],

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from honeyframe_connectors.api.kinds import Condition, Duration, Kind, Model, PositiveDuration
+from honeyframe_connectors.api.kinds import Condition, Duration, Kind, Model, Timeout
 
 KIND = Kind(
     kind="Connector",
@@ -78,8 +78,8 @@ class Reach(Model):
         description="The schemas that may be discovered and read. Default: those that the connector owns.",
         max_length=256,
     )
-    timeout: PositiveDuration = Field(
-        default="10s", description="How long one check may take, such as 10s. Default: 10s."
+    timeout: Timeout = Field(
+        default="10s", description="How long one check may take, such as 10s; 2m at most. Default: 10s."
     )
 
 

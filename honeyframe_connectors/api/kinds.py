@@ -57,6 +57,17 @@ def _positive(duration: str) -> str:
 
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+LONGEST_TIMEOUT = 120.0
+"""Seconds that one check may take at most: a worker waits for it."""
+
+
+def _timeout(duration: str) -> str:
+    if seconds(duration) > LONGEST_TIMEOUT:
+        raise ValueError("must be 2m at most")
+    return _positive(duration)
+
+
+Timeout = Annotated[Duration, AfterValidator(_timeout)]
 
 
 class Model(BaseModel):

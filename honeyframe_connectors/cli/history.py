@@ -60,8 +60,8 @@ def rollback(
     They are tested first; where they do not pass, nothing changes and the exit code is 1. Afterwards what the Secret
     holds is held back until it shows other values.
 
-    Needs: get, watch and patch on connectors, which honeyframe-connector-edit has; and to say why a rollback was
-    rejected, list and watch on events, which Kubernetes' own role view has.
+    Needs: get, watch and patch on connectors, and to say why a rollback was rejected, list and watch on events;
+    honeyframe-connector-edit has them.
     """
     deadline = Deadline.after(timeout)
     cluster = connect(kubeconfig, context, namespace)

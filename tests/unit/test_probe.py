@@ -15,7 +15,7 @@ from honeyframe_connectors.connector_type import (
     Mark,
     Outcome,
 )
-from honeyframe_connectors.errors import CheckFailed, Reason, Refused, Stalled, Unanswered, Waiting
+from honeyframe_connectors.errors import CheckFailed, Reason, Refused, Stalled, TryAgain, Unanswered, Waiting
 from honeyframe_connectors.probe import Gate, probe
 from honeyframe_connectors.targets import Targets
 
@@ -287,6 +287,18 @@ async def test_waiting_for_the_gate_does_not_use_up_the_deadline() -> None:
     crowd.go.set()
     assert (await first).ok
     assert (await second).ok
+
+
+async def test_who_has_no_patience_is_told_to_come_again_and_takes_no_place() -> None:
+    crowd, gate = Crowd(), Gate(per_destination=1)
+    first = asyncio.create_task(run(crowd, gate=gate))
+    await crowd.until(1)
+    with pytest.raises(TryAgain):
+        await gate.enter(next(iter(gate._destinations)), 0.01)
+    crowd.go.set()
+    assert (await first).ok
+    assert (await run(_passes, gate=gate)).ok
+    assert gate._destinations == {}
 
 
 async def test_a_place_is_not_lost_by_who_stops_waiting() -> None:

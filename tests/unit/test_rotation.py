@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from honeyframe_connectors.errors import Reason, Refused
+from honeyframe_connectors.errors import Reason, Refused, TryAgain
 from tests.support.stores import sqlite_url
 from tests.support.told import NO, SILENT, Bench, connectors_on, told_bench
 
@@ -308,3 +308,21 @@ async def test_history_is_trimmed_to_distinct_values(bench: Bench) -> None:
     bench.config(database="other")
     await bench.look()
     assert [each["version"] for each in bench.credentials["history"]] == [5, 3], "one version of each value"
+
+
+async def test_a_target_that_hangs_holds_no_worker(bench: Bench) -> None:
+    """Who waits for another's login, or for a place at a target, is told to come again."""
+    others = [replace(bench.resource, name=f"c{number}", uid=f"uid-{number}", status={}) for number in range(8)]
+    hanging = asyncio.Event()
+
+    async def hang(_config: object, _checkup: object) -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    bench.type.check = hang  # type: ignore[method-assign]
+    bench.cluster.put(b"better")
+    first = asyncio.create_task(bench.connectors.reconcile(bench.resource))
+    await hanging.wait()
+    results = await asyncio.gather(*(bench.connectors.reconcile(each) for each in others), return_exceptions=True)
+    assert all(isinstance(result, TryAgain) for result in results), results
+    first.cancel()
