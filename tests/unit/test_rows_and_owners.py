@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import func, insert, select, update
 from typer.testing import CliRunner
 
 from honeyframe_connectors.api.kinds import now
+from honeyframe_connectors.backfill.secrets import backfill_secrets
 from honeyframe_connectors.cli.rows import app
 from honeyframe_connectors.connector_type import Category, Checkup, ConnectorConfig, ConnectorType, Guard, Mark
 from honeyframe_connectors.errors import Reason, Stalled, TryAgain
@@ -34,6 +36,7 @@ from reconcilers.connector import Connectors
 from reconcilers.logins import Logins
 from reconcilers.ports import Content, Resource, Source
 from reconcilers.upkeep import Upkeep
+from tests.support.older import OlderRow, make_older_install
 from tests.support.stores import TUNING
 
 SECRET = secrets.token_hex(32).encode()
@@ -162,6 +165,12 @@ class Bench:
 
 @pytest.fixture
 async def bench(url: str) -> AsyncIterator[Bench]:
+    async with opened_bench(url) as found:
+        yield found
+
+
+@asynccontextmanager
+async def opened_bench(url: str) -> AsyncIterator[Bench]:
     database = Database(url)
     vault, cluster, type_, looked_at = Vault(database, Keyring(SECRET)), ACluster(), AType(), []
     connectors = Connectors(
@@ -352,6 +361,25 @@ async def test_a_row_of_the_platform_is_adopted_without_a_rotation(bench: Bench)
     assert restarted.ledger.of("ns", "warehouse") == (row,)
     bench.cluster.data = {"password": b"rotated"}
     assert (await bench.apply("warehouse", adopt=row_id))["servedVersion"] == 2
+
+
+@pytest.mark.parametrize("ids", ["text", "number"])
+async def test_what_a_backfill_took_in_is_adopted_without_a_rotation(url: str, ids: str) -> None:
+    """Plaintext of an older install, from the platform's own table to a Connector that serves it."""
+    place = {"org_id": "acme", "project_id": "ns"}
+    older = OlderRow("Warehouse", "oldname", {"host": "h", "password": GOOD.decode()}, extra=place)
+    (row_id,) = make_older_install(url, [older], ids=ids, more=", org_id VARCHAR(20), project_id VARCHAR(20)")
+    async with opened_bench(url) as bench:
+        refused = await bench.apply("warehouse", adopt=row_id)
+        assert "honeyframe backfill secrets" in refused["Ready"]["message"]
+        await backfill_secrets(bench.database, bench.vault, bench.connectors.registry, lambda _: None, dry_run=False)
+        assert (await bench.apply("warehouse", adopt="no-such-id"))["Ready"]["reason"] == "NameConflict"
+        adopted = await bench.apply("warehouse", adopt=row_id)
+        assert (adopted["connectorId"], adopted["servedVersion"], adopted["Ready"]["status"]) == (row_id, 1, "True")
+        await bench.delete("warehouse")
+        bench.now += 86_400
+        await bench.upkeep.tick()
+        assert await bench.count(data_connectors) == 0
 
 
 async def test_only_who_has_the_values_adopts(bench: Bench) -> None:
