@@ -1,4 +1,4 @@
-"""The page for 3 a.m., word for word: each situation is brought about, and what the page says to type is typed."""
+"""How to connect a database, and the page for 3 a.m.: each situation is brought about, and typed what the page says."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -88,6 +88,23 @@ def night(
     account = f"--serviceaccount={namespace.name}:{person}"
     control_plane.kubectl_run("-n", namespace.name, "create", "rolebinding", person, "--clusterrole=edit", account)
     return Night(namespace, database, home, {"KUBECONFIG": str(kubeconfig)})
+
+
+async def test_connect_a_database(night: Night) -> None:
+    with HowTo("connect-a-database.md", night.home, night.env) as page:
+        night.write("password", night.database.password)
+        night.write("ca.crt", night.database.server.ca_file.read_bytes())
+        page.next(3)
+        await night.namespace.connector(NAME, night.database.config, NAME, caRef=CA_REF)
+        assert "Ready=True" in page.next()
+        assert "PostgreSQL: version 1 serves" in page.next()
+        assert "authenticate" in page.next()
+        page.next()
+        body = await night.ready("False", "TargetNotAllowed")  # it is not at db.example.com
+        assert "db.example.com:5432" in condition(body, "Ready")["message"]
+
+
+# --- at 3 a.m. -------------------------------------------------------------------------------------------------------
 
 
 async def looking(night: Night) -> None:
