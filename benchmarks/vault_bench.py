@@ -1,7 +1,7 @@
 """What the vault's administration costs, on SQLite and on a PostgreSQL that syncs its log to the disk.
 
-A measurement is a function in `MEASUREMENTS`: it gets a store and the number of rounds, and returns its figures with
-those of a reference of the same run; `GOALS` says which figures have a goal.
+A measurement is a function in `MEASUREMENTS`: it gets an empty store and how much is measured, and returns its figures
+with those of a reference of the same run; `GOALS` says which figures have a goal.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from benchmarks import usage_bench
 from hack.postgres import PostgresServer
 from honeyframe_connectors.store.database import Database
 from honeyframe_connectors.store.tables import data_connectors
@@ -60,7 +61,7 @@ class Figure:
 Measurement = Callable[[Store, Size], Coroutine[Any, Any, Mapping[str, Figure]]]
 FULL = Size(connectors=10_000, rounds=5)
 QUICK = Size(connectors=500, rounds=1)
-GOALS = {"rewrap_seconds_sqlite": "< 5", "rewrap_seconds_postgresql": "< 5"}
+GOALS = {"rewrap_seconds_sqlite": "< 5", "rewrap_seconds_postgresql": "< 5", "usage_10k_seconds": "< 1"}
 
 
 async def rewrapping(store: Store, size: Size) -> Mapping[str, Figure]:
@@ -80,7 +81,16 @@ async def rewrapping(store: Store, size: Size) -> Mapping[str, Figure]:
     return {f"rewrap_seconds_{store.kind}": Figure(statistics.median(wrapped), statistics.median(plain), what)}
 
 
-MEASUREMENTS: list[Measurement] = [rewrapping]
+async def counting_usage(store: Store, size: Size) -> Mapping[str, Figure]:
+    """Seconds to count ten references a connector, on PostgreSQL; of two layouts the slower."""
+    if store.kind != "postgresql":
+        return {}
+    measured, reference = await usage_bench.slower_layout(store.url, size.connectors, size.rounds)
+    what = f"the server's own time of count(*) … group by over the same rows; median of {size.rounds}"
+    return {"usage_10k_seconds": Figure(measured, reference, what)}
+
+
+MEASUREMENTS: list[Measurement] = [rewrapping, counting_usage]
 
 
 def run(*, quick: bool = False) -> dict[str, float]:
@@ -148,5 +158,5 @@ def _print_table(figures: Mapping[str, Figure], size: Size) -> None:
     print(f"{'figure':<28}{'measured':>10}{'reference':>11}  {'goal':<8}the reference is")
     for key, figure in figures.items():
         goal = GOALS.get(key, "")
-        print(f"{key:<28}{figure.measured:>10.2f}{figure.reference:>11.2f}  {goal:<8}{figure.what}")
+        print(f"{key:<28}{figure.measured:>10.3f}{figure.reference:>11.3f}  {goal:<8}{figure.what}")
     print()
