@@ -34,7 +34,7 @@ def keyed(key: bytes, row_id: str, purpose: str, data: bytes) -> str:
 
 
 def row_mac(key: bytes, row: ConnectorRow) -> str:
-    """The MAC of whose a row is, its name, what serves and what is held."""
+    """The MAC of whose a row is, its name and type, what serves and may not, and what is held."""
     return place_mac(key, place(row))
 
 
@@ -49,7 +49,12 @@ def place(row: ConnectorRow) -> list[Any]:
         owner.project,
         row.name,
         row.serving_version,
-        row.held or False,
+        row.held,
+        row.type,
+        row.config_mac,
+        row.secret_mac,
+        row.secret_name,
+        row.revoked,
     ]
 
 

@@ -141,14 +141,19 @@ def _rekey_one(
     except DoesNotOpen as error:
         return failure(place(row), error)
     renamed = {before: after for each in made for before, after in each.renamed}
-    changed = replace(row, held=_renamed(row.held, renamed))
+    changed = replace(
+        row,
+        held=_renamed(row.held, renamed),
+        config_mac=_renamed(row.config_mac, renamed),
+        secret_mac=_renamed(row.secret_mac, renamed),
+    )
     values = {
         "wrapped_keys": keys.wrap(new.data + new.mac, bound(row.id, "keys")),
         "row_mac": row_mac(new.mac, changed),
         "connection_secrets_enc": next((each.blob for each in made if each.number == row.serving_version), None),
         "held": changed.held,
-        "config_mac": _renamed(row.config_mac, renamed),
-        "secret_mac": _renamed(row.secret_mac, renamed),
+        "config_mac": changed.config_mac,
+        "secret_mac": changed.secret_mac,
         "pending": _renamed(row.pending, renamed),
         "observed": _renamed(row.observed, renamed),
         "revision": random_tokens.token_hex(16),

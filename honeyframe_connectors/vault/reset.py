@@ -176,7 +176,9 @@ def _empty(
     changes, entries = [], []
     for row in rows:
         data_key, mac_key = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
-        emptied = replace(row, serving_version=None, held=None)
+        emptied = replace(
+            row, serving_version=None, held=None, config_mac=None, secret_mac=None, secret_name=None, revoked=False
+        )
         changes.append(
             {
                 **_EMPTY,

@@ -40,6 +40,11 @@ _NEXT = (
         data_connectors.c.name,
         data_connectors.c.serving_version,
         data_connectors.c.held,
+        data_connectors.c.type,
+        data_connectors.c.config_mac,
+        data_connectors.c.secret_mac,
+        data_connectors.c.secret_name,
+        data_connectors.c.revoked,
         data_connectors.c.wrapped_keys,
         func.coalesce(data_connectors.c.row_mac, ""),
     )
@@ -161,8 +166,7 @@ def _prepared(connection: Connection, keys: WrappingKeys, active: Mapping[str, b
     """The next rows, opened and wrapped, outside of any transaction that others wait for."""
     batch = _Batch()
     for found in connection.execute(_NEXT, {**active, "after": after}):
-        *placed, held, was, mac = found
-        placed.append(held or False)
+        *placed, was, mac = found
         batch.last = placed[0]
         try:
             wrapped = keys.wrap(b"".join(open_keys(keys, placed, was, mac)), bound(placed[0], "keys"))

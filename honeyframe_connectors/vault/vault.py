@@ -69,7 +69,7 @@ _DROP_VERSION = delete(connector_secret_history).where(
 _INSERT_ROW = insert(data_connectors)
 _INSERT_VERSION = insert(connector_secret_history)
 _INSERT_AUDIT = insert(audit_log)
-_MACED = frozenset({"serving_version", "held"})
+_MACED = frozenset({"serving_version", "held", "type", "config_mac", "secret_mac", "secret_name", "revoked"})
 
 
 class RowChanged(TryAgain):

@@ -189,7 +189,7 @@ async def test_of_more_than_twenty_the_newest_are_refused(
     namespace: Namespace, operator: OperatorProcess, silent: tuple[Silent, dict[str, Any]]
 ) -> None:
     server, config = silent
-    connector = {"config": config, "timeout": "5m"}
+    connector = {"config": config, "timeout": "2m"}
     for number in range(24):
         await ask(namespace, f"t{number:02}", connector=connector)
     for number in range(20, 24):
@@ -256,7 +256,7 @@ async def test_a_restart(
             connector = {"config": {"webhook": {"url": sink.url}}}
             await ask(namespace, name, connector=connector, ttlSecondsAfterFinished=ttl)
             await answer(namespace, name)
-        await ask(namespace, "open", connector={"config": config, "timeout": "5m"})
+        await ask(namespace, "open", connector={"config": config, "timeout": "2m"})
         body = await namespace.wait("ConnectorTest", "open", lambda each: "startedAt" in each["status"])
         assert (kstatus(body), condition(body, "Reconciling") is not None) == ("InProgress", True)
         await asyncio.to_thread(operator.stop)
