@@ -152,6 +152,12 @@ TEXT_CHANGES = {
     "project": "other",
     "name": "other",
     "serving_version": 1,
+    "type": "webhook",
+    "held": "0" * 64,
+    "revoked": True,
+    "secret_name": "other",
+    "secret_mac": "0" * 64,
+    "config_mac": "0" * 64,
     "config": {**CONFIG, "host": "evil.example.com"},
     "row_mac": "0" * 64,
 }
