@@ -200,6 +200,10 @@ class ConnectorType(abc.ABC, Generic[C]):
         """How much of the server's identity is verified: a kept secret value never goes where it is less."""
         return 0
 
+    def logs_in(self, config: C) -> bool:  # noqa: ARG002 - for those whose fields decide it
+        """Whether a check shows the credential to the target, which can turn it away."""
+        return "authenticate" in self.steps
+
     def require_driver(self) -> None:
         """Make sure that the driver is there.
 

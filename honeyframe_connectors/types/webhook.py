@@ -142,6 +142,10 @@ class Webhook(ConnectorType[WebhookConfig]):
         to = http.endpoint(config.url)
         return ((to.host, to.port),)
 
+    def logs_in(self, config: WebhookConfig) -> bool:
+        """Only where there is something to ask."""
+        return config.check_url is not None
+
     async def check(self, config: WebhookConfig, checkup: Checkup) -> None:
         """Connect and verify TLS; ask `check_url` where there is one, else send nothing."""
         to = http.endpoint(config.url)

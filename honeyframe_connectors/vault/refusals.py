@@ -68,11 +68,13 @@ class Refusals:
         self._vault = vault
 
     def key(self, namespace_uid: str, type_: ConnectorType[Any], config: ConnectorConfig) -> LoginKey | None:
-        """The key of a login; None where none is made: the type judges no credential, or there is none."""
+        """The key of a login; None where none is made."""
+        if not type_.logs_in(config):
+            return None
         secrets = sorted(
             value.encode() if isinstance(value, str) else value for value in secret_values(config) if value
         )
-        if "authenticate" not in type_.steps or not secrets:
+        if not secrets:
             return None
         account = [getattr(config, name) for name in sorted(marked(type_.config, Mark.ACCOUNT))]
         target = orjson.dumps([type_.name, destination(type_, config), account], default=str)

@@ -134,6 +134,25 @@ async def test_a_target_that_is_away_in_the_middle_of_a_rotation(
         await namespace.delete("Connector", "c")
 
 
+async def test_two_secrets_edited_in_the_same_second(
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust
+) -> None:
+    """The role's next password comes by both; each Connector takes its own, and what was between them is no version."""
+    ca = await trust(namespace)
+    for name in ("a", "b"):
+        await namespace.secret(name, password=database.password)
+        await namespace.connector(name, database.config, name, caRef=ca)
+        await namespace.wait("Connector", name, served(1))
+    database.set_password(f"{PASSWORD}-second")
+    await asyncio.gather(
+        *(namespace.set_secret(name, password=value) for value in ("never", database.password) for name in ("a", "b"))
+    )
+    await asyncio.gather(*(namespace.set_secret(name, password=database.password) for name in ("a", "b")))
+    for name in ("a", "b"):
+        body = await namespace.wait("Connector", name, lambda b: served(2)(b) and in_state("InSync")(b), patience=40)
+        assert [each["version"] for each in body["status"]["credentials"]["history"]] == [2, 1]
+
+
 async def test_bullets_and_a_reason(
     namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust
 ) -> None:
