@@ -151,6 +151,7 @@ class Connectors:
             if suspended:
                 await self.gone(resource.namespace, resource.name, resource.uid)
             scope.row = await self._ownership.keep_policy(scope.row, resource)
+            await self._keep_numbers(scope)
             await self._revoke(scope)
             if suspended:
                 return await self._suspended(scope)
@@ -303,6 +304,12 @@ class Connectors:
         if not self.vault.opens(row):
             await self._rows.read_again(row)
             raise RowChanged
+
+    async def _keep_numbers(self, scope: Scope) -> None:
+        """No number is used twice: a status may know of a version that a restored database does not."""
+        row, shown = scope.row, scope.resource.status.get("servedVersion")
+        if row is not None and isinstance(shown, int) and shown > row.last_version:
+            scope.row = await self._update(row, last_version=shown)
 
     async def _check_serving(self, scope: Scope, row: ConnectorRow, type_: ConnectorType[Any]) -> CheckResult:
         self._checks.require_driver(type_)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from honeyframe_connectors.api.connector import ConnectorSpec
 from honeyframe_connectors.api.kinds import FORCE_ANNOTATION
 from honeyframe_connectors.connector_type import CheckResult, ConnectorConfig
 from honeyframe_connectors.errors import ConnectorError, Reason, Stalled, Waiting
@@ -112,7 +113,9 @@ class Rotation:
 
     async def _let_go_of_what_is_held(self, scope: Scope, row: ConnectorRow) -> ConnectorRow:
         """A hold ends when the Secret shows other values, and by nothing else."""
-        if row.held is None:
+        if (
+            row.held is None or required(scope.spec).secret_ref is None
+        ):  # no Secret shows nothing, and so no other values
             return row
         shown = held_mac(self.rows.vault, row, required(scope.type), scope.values)
         if row.held == UNKNOWN_MAC and scope.secret_mac != row.secret_mac:
@@ -137,7 +140,7 @@ class Rotation:
             "display_name": spec.display_name or row.name,
             "config": dict(scope.declared),
             "deletion_policy": spec.deletion_policy,
-            **({"secret_name": spec.secret_ref.name if spec.secret_ref else None} if row.held is None else {}),
+            **({"secret_name": _secret_name(spec)} if row.held is None else {}),
         }
         changes = {name: value for name, value in wanted.items() if getattr(row, name) != value}
         return await self.rows.update(row, audit="connector.updated", **changes) if changes else row
@@ -153,7 +156,7 @@ class Rotation:
                 revoked=False,
                 deleted_at=None,
                 object_uid=scope.resource.uid,
-                secret_name=self._secret_name(scope, row),
+                secret_name=_secret_name(required(scope.spec)),
                 pending=None,
                 audit="connector.restored",
             )
@@ -200,23 +203,24 @@ class Rotation:
     async def commit(self, scope: Scope, candidate: Candidate, test_status: TestStatus, **changes: Any) -> ConnectorRow:
         """Make a candidate serve, as a new version. What it is made of is in `scope`."""
         spec, row = scope.spec, required(scope.row)
+        # Values that are kept came from the Secret that they came from, and no rotation's reason is theirs.
+        kept = candidate.restored_from is not None or candidate.secret_mac == row.secret_mac
         shown = scope.resource.status.get("servedVersion")
         values: dict[str, Any] = {
-            "secret_name": self._secret_name(scope, row),
+            "secret_name": row.secret_name if kept or spec is None else _secret_name(spec),
             "revoked": False,
             "deleted_at": None,
             "forced": False,
             "object_uid": scope.resource.uid,
-            **(
-                {"display_name": spec.display_name or row.name, "deletion_policy": spec.deletion_policy} if spec else {}
-            ),
             **changes,
         }
+        if spec is not None:
+            values |= {"display_name": spec.display_name or row.name, "deletion_policy": spec.deletion_policy}
         scope.row = await self.rows.commit(
             row,
             candidate,
             test_status=test_status,
-            reason=scope.secret.reason if scope.secret is not None and candidate.restored_from is None else "",
+            reason=scope.secret.reason if scope.secret is not None and not kept else "",
             version_floor=shown if isinstance(shown, int) else 0,
             history_limit=spec.history_limit if spec else 10,
             **values,
@@ -224,12 +228,6 @@ class Rotation:
         scope.committed = scope.row.serving_version
         self.committed(row.type)
         return scope.row
-
-    def _secret_name(self, scope: Scope, row: ConnectorRow) -> str | None:
-        """The Secret that the values come from; those that are kept came from the one that they came from."""
-        if scope.candidate is None or scope.candidate.restored_from is not None or scope.spec is None:
-            return row.secret_name
-        return scope.spec.secret_ref.name if scope.spec.secret_ref else None
 
     async def _serving(self, scope: Scope, row: ConnectorRow) -> Version:
         if scope.serving is None or scope.serving.number != row.serving_version:
@@ -239,6 +237,10 @@ class Rotation:
     def _restored_from(self, row: ConnectorRow) -> int | None:
         versions = self.rows.open.versions(row)
         return next((each.restored_from for each in versions if each.number == row.serving_version), None)
+
+
+def _secret_name(spec: ConnectorSpec) -> str | None:
+    return spec.secret_ref.name if spec.secret_ref else None
 
 
 def held_back(row: ConnectorRow) -> ConnectorError:

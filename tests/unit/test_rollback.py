@@ -58,6 +58,8 @@ async def test_what_is_held_comes_in_by_nothing_but_other_values(bench: Bench) -
     bench.cluster.put(None)
     await bench.look()
     bench.cluster.put(b"better")
+    bench.edit(secretRef=None)
+    await bench.look()
     bench.edit(secretRef={"name": "renamed"})
     await bench.look()
     bench.edit(secretRef={"name": "renamed", "keys": {"password": "password", "user": "user"}})

@@ -84,6 +84,20 @@ async def test_a_half_with_kept_values_goes_nowhere_else(bench: Bench) -> None:
     assert await bench.serving() == ("h", "good-one")
 
 
+async def test_kept_values_are_still_their_own_secrets(bench: Bench) -> None:
+    """A config edit that names another Secret, whose values do not pass: the label of the first one still decides."""
+    bench.type.answers["bad"] = NO
+    bench.edit(config={"told": {"host": "h", "database": "other"}}, secretRef={"name": "t"})
+    bench.cluster.put(b"bad")
+    bench.cluster.reason = "of the values that did not pass"
+    await bench.look()
+    assert await bench.serving() == ("h", "good-one")
+    assert bench.connectors.ledger is not None
+    (row,) = bench.connectors.ledger.of("ns", "c")
+    assert (row.serving_version, row.secret_name) == (2, "s")
+    assert "reason" not in bench.credentials["history"][0]
+
+
 async def test_an_invalid_config_does_not_hold_back_a_new_password(bench: Bench) -> None:
     bench.config(tls="often")
     bench.cluster.put(b"better")

@@ -33,7 +33,7 @@ class Server(Told):
         self.up = True
         self.password = "alpha"
         self.accepted: set[tuple[str, str, str]] = set()
-        self.refused: list[str] = []
+        self.refused: list[tuple[str, str]] = []
         self.sent_by_its_holder: set[tuple[str, str]] = set()
         """Host and password of every login with a password that the Secret had at that moment."""
         self.stolen: list[tuple[str, str]] = []
@@ -49,7 +49,7 @@ class Server(Told):
         if not self.up or config.database == "broken":
             raise SILENT
         if password != self.password:
-            self.refused.append(password)
+            self.refused.append((config.host, password))
             raise NO
         self.accepted.add((config.host, config.database, password))
         checkup.passed("authenticate")
@@ -73,7 +73,7 @@ class Life(RuleBasedStateMachine):
         self.declared_passwords = {"alpha"}
         self.declared_configs: set[tuple[str, str]] = {("h", "main")}
         self.seen: dict[int, tuple[str, str, str]] = {}
-        self.refused_at: dict[str, float] = {}
+        self.refused_at: dict[tuple[str, str], float] = {}
         self.forced: set[str] = set()
         self.tokens = 0
         self.asked = False
@@ -263,10 +263,10 @@ class Life(RuleBasedStateMachine):
             raise AssertionError("it never comes to rest")
         tried = self.server.refused[refused_before:]
         assert self.asked or len(tried) == len(set(tried)), "turned away twice in a moment"
-        for password in tried:
-            last = self.refused_at.get(password)
+        for login in tried:
+            last = self.refused_at.get(login)
             assert self.asked or last is None or self.bench.now - last >= REFUSED_AT_LEAST
-            self.refused_at[password] = self.bench.now
+            self.refused_at[login] = self.bench.now
         self.holds({password for _, password in self.server.dialled[dialled_before:]})
         self.asked = False
         self.run(self.says_what_the_vault_holds())
@@ -372,10 +372,10 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
-    phases=[Phase.generate],
+    phases=[Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 TestLife = Life.TestCase
