@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from threading import Thread
 
 from hack.operator_process import OperatorProcess
-from hack.pgbouncer import PgBouncer
 from tests.cluster.conftest import PASSWORD, Database
 from tests.support.cluster import Body, Namespace, condition
 
@@ -183,25 +182,6 @@ async def test_a_secret_names_its_targets(
     await namespace.wait("Connector", "c", in_state("Revoked"))
     await namespace.patch("Secret", "s", {"metadata": {"annotations": {"honeyframe.io/targets": None}}})
     assert (await namespace.ready("c"))["status"]["servedVersion"] == 1
-
-
-async def test_through_a_pgbouncer(namespace: Namespace, operator: OperatorProcess, database: Database) -> None:
-    """It keeps its connections to the server over ALTER ROLE, and yet lets nobody in with the old password."""
-    with PgBouncer.start(database.server, database.role) as pooler:
-        await namespace.create("ConfigMap", "ca", data={"ca.crt": pooler.ca_file.read_text()})
-        config = {"postgresql": {**database.config["postgresql"], "port": pooler.port}}
-        await namespace.secret("s", password=database.password)
-        await namespace.connector("c", config, "s", caRef={"kind": "ConfigMap", "name": "ca"})
-        await namespace.wait("Connector", "c", served(1))
-        second = f"{PASSWORD}-second"
-        await namespace.set_secret("s", password=second)
-        body = await namespace.wait("Connector", "c", in_state("Refused"))
-        assert condition(body, "CredentialsInSync")["reason"] == "AuthenticationFailed"
-        assert (body["status"]["servedVersion"], condition(body, "Ready")["status"]) == (1, "True")
-        database.set_password(second)
-        body = await namespace.wait("Connector", "c", served(2), patience=40)
-        assert body["status"]["credentials"]["state"] == "InSync"
-        assert PASSWORD not in pooler.log_file.read_text()
 
 
 async def test_fifty_connectors_of_one_wrong_secret(
