@@ -11,13 +11,16 @@ export UV_COMPILE_BYTECODE := 1
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-setup: .run/ready  ## uv, the locked dependencies, PostgreSQL, the control plane's binaries
+setup: .run/ready  ## uv, the locked dependencies, PostgreSQL, pgbouncer, the control plane's binaries
 
 demo: setup  ## a cluster, a PostgreSQL, the operator and the examples; ONCE=1 ends by itself
 	@$(RUN) python -m hack.demo $(if $(ONCE),--once)
 
-test: setup  ## everything: unit, contract, integration, cluster; ARGS="-k name" for some
-	@$(RUN) python -m pytest $(ARGS)
+# Three workers keep two cores busy, for half of a cluster test is waiting. A file stays with one worker, and a worker
+# has a control plane, operator and PostgreSQL of its own as soon as one of its tests asks for them. The files come in
+# order, the slow ones first.
+test: setup  ## everything: unit, contract, integration, cluster; ARGS="-k name" for some, "-n 0" in one process
+	@$(RUN) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup check-diff  ## lint, types, import contracts, generated files
 	@$(RUN) ruff check .

@@ -1,9 +1,7 @@
 """A real PostgreSQL on loopback, TLS on, for the demo and the tests."""
 
 import contextlib
-import grp
 import os
-import pwd
 import re
 import secrets
 import shutil
@@ -17,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from hack import debian
 from hack.certificates import Authority, ServerCertificate
 from hack.errors import SetupError
 from hack.files import write_private
-from hack.processes import PORT_ATTEMPTS, Process, environment_without, free_port, tail, wait_until
+from hack.processes import PortTakenError, Process, environment_without, on_a_free_port, tail, wait_until
 from hack.supervisor import descendants, send
 
 PROGRAMS = ("initdb", "postgres", "psql", "pg_isready")
@@ -70,14 +69,14 @@ class PostgresServer:
             settings: what differs from our defaults in postgresql.conf
         """
         programs = find_or_install()
-        owner = _owner()
+        owner = debian.account()
         temporary = directory is None
         home = Path(tempfile.mkdtemp(prefix="honeyframe-pg-")) if directory is None else directory.resolve()
         home.mkdir(parents=True, exist_ok=True)
         if owner is not None:
             os.chown(home, *owner)
         server = cls(
-            port=free_port(),
+            port=0,
             admin_password=secrets.token_urlsafe(24),
             ca_file=home / "ca.crt",
             directory=home,
@@ -87,15 +86,7 @@ class PostgresServer:
             _temporary=temporary,
         )
         server._initialize(tls or Authority("honeyframe PostgreSQL").server("postgresql"))
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            try:
-                server._launch()
-            except _PortTakenError:
-                if attempt == PORT_ATTEMPTS:
-                    raise
-                server.port = free_port()
-            else:
-                break
+        on_a_free_port(server._launch)
         return server
 
     @property
@@ -143,7 +134,8 @@ class PostgresServer:
         if self._owner is not None:
             os.chown(path, *self._owner)
 
-    def _launch(self) -> None:
+    def _launch(self, port: int) -> None:
+        self.port = port
         # The path of a socket may have 107 characters, so none is made: TCP is all that anybody uses.
         settings = {**self._settings, "port": str(self.port), "unix_socket_directories": ""}
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data]
@@ -159,17 +151,18 @@ class PostgresServer:
             stop_signal=signal.SIGINT,
         )
         try:
-            wait_until(self._answers, [process], "PostgreSQL")
+            wait_until(lambda: self.answers(port), [process], "PostgreSQL")
         except BaseException as error:
             process.stop()
             if process.port_was_taken() and isinstance(error, SetupError):
-                raise _PortTakenError(f"PostgreSQL's port {self.port} is in use.") from error
+                raise PortTakenError(f"PostgreSQL's port {self.port} is in use.") from error
             raise
         self._process = process
 
-    def _answers(self) -> bool:
+    def answers(self, port: int) -> bool:
+        """Whether something on a port of loopback, this server or a pooler, answers as PostgreSQL does."""
         result = subprocess.run(
-            [self._bin / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)],
+            [self._bin / "pg_isready", "-q", "-h", self.host, "-p", str(port)],
             env=environment_without("PG"),
             check=False,
         )
@@ -189,7 +182,7 @@ class PostgresServer:
     def restart(self) -> None:
         """Stop it and start it again, on the same port with the same data."""
         self._end()
-        self._launch()
+        self._launch(self.port)
 
     def pause(self) -> None:
         """Let it accept connections and never answer, until `resume`."""
@@ -253,10 +246,6 @@ class PostgresServer:
         self.psql(f"CREATE DATABASE {_identifier(name)}{suffix}")
 
 
-class _PortTakenError(SetupError):
-    pass
-
-
 def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -269,10 +258,7 @@ def find_or_install() -> Path:
     """The directory of PostgreSQL's programs; as root on a machine with apt-get they are installed when missing."""
     if found := _find():
         return found
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        raise SetupError(f"PostgreSQL is missing: {_WHAT_TO_INSTALL}.")
-    _install(apt)
+    _install(debian.apt_get("PostgreSQL", _WHAT_TO_INSTALL))
     if found := _find():
         return found
     raise SetupError(f"PostgreSQL is missing after its installation: {_WHAT_TO_INSTALL}.")
@@ -302,26 +288,7 @@ def _install(apt: str) -> None:
     if not own.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
         own.write_text("create_main_cluster = false\n")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-    keep = ["-o", "Dpkg::Options::=--force-confold"]
-    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *keep, "postgresql"]):
-        result = subprocess.run(
-            [apt, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        # `update` fails for one broken source of many; what counts is whether the package comes.
-        if result.returncode != 0 and arguments[0] == "install":
-            raise SetupError(f"PostgreSQL's installation failed ({tail(result.stderr)}): {_WHAT_TO_INSTALL}.")
-
-
-def _owner() -> tuple[int, int] | None:
-    """Whom the server runs as: it refuses root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            account = pwd.getpwnam(name)
-            return account.pw_uid, grp.getgrgid(account.pw_gid).gr_gid
-    raise SetupError("PostgreSQL refuses to run as root and there is no user postgres: add one with useradd.")
+    debian.install(apt, "postgresql", _WHAT_TO_INSTALL)
 
 
 def main() -> int:

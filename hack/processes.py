@@ -41,6 +41,22 @@ def free_port() -> int:
     raise SetupError("No port of 127.0.0.1 is free.")
 
 
+class PortTakenError(SetupError):
+    """Somebody took the port between the moment it was found free and the start of the program."""
+
+
+def on_a_free_port(launch: Callable[[int], None]) -> None:
+    """Start something on a free port, and on another one where that was taken meanwhile.
+
+    Raises:
+        PortTakenError: that happened too often
+    """
+    for _ in range(PORT_ATTEMPTS - 1):
+        with contextlib.suppress(PortTakenError):
+            return launch(free_port())
+    return launch(free_port())
+
+
 @dataclass
 class Process:
     """A program that ends when this process does, even by SIGKILL."""

@@ -21,3 +21,4 @@ fi
 "$UV" sync --quiet --frozen --python "$("$python" -c 'import sys; print(sys.executable)')" || stop "the locked dependencies cannot be installed: see the lines above"
 "$UV" run --frozen --no-sync python -m hack.cluster build || exit 1
 "$UV" run --frozen --no-sync python -m hack.postgres || exit 1
+"$UV" run --frozen --no-sync python -m hack.pgbouncer || exit 1

@@ -220,7 +220,15 @@ def _not_logged_in(login: Login, connection: "PGconn", checkup: Checkup) -> Chec
     function = place[1] if place is not None else ""
     if function in _AFTER_LOGIN or found[1] in _BAD_SETTINGS or (found[1], function) == _ROLE_IS_FULL:
         checkup.passed("authenticate")
-    return _refusal(login, found[1], found[2], function)
+    return _pooler_refusal(login, found[1], found[2].strip()) or _refusal(login, found[1], found[2], function)
+
+
+def _pooler_refusal(login: Login, state: str, text: str) -> CheckFailed | None:
+    if state == _POOLER_STATE:
+        for said, reason, mend in _POOLER:
+            if said.fullmatch(text):
+                return Refused(reason, f"{login.where} says: {text} (SQLSTATE {state}): {mend}{_hint(login, reason)}")
+    return None
 
 
 def _refusal(login: Login, state: str, text: str, function: str) -> CheckFailed:
@@ -233,7 +241,7 @@ def _refusal(login: Login, state: str, text: str, function: str) -> CheckFailed:
                 f"{says}: let this role connect from the operator's address in pg_hba.conf, "
                 "with the TLS and the client certificate that it asks for",
             )
-        hint = sql.password_hint(login.options.get("password"))
+        hint = _hint(login, Reason.AUTHENTICATION_FAILED)
         return Refused(
             Reason.AUTHENTICATION_FAILED, f"{says}: put the right username and password into the Secret{hint}"
         )
@@ -248,6 +256,28 @@ def _refusal(login: Login, state: str, text: str, function: str) -> CheckFailed:
         mend = "it is tried again by itself; if it stays so, raise the server's or the role's limit of connections"
     return Unanswered(Reason.CONNECTION_FAILED, f"{says}: {mend}")
 
+
+def _hint(login: Login, reason: Reason) -> str:
+    return sql.password_hint(login.options.get("password")) if reason is Reason.AUTHENTICATION_FAILED else ""
+
+
+# pgbouncer gives all that it says itself the state of a broken protocol, and says it in English. A refusal of the
+# server's that it repeats ("server login has been failing, …") is of its own login and says nothing of ours.
+_POOLER_STATE: Final = "08P01"
+_POOLER: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = (
+    (
+        re.compile(r"\S+ authentication failed|no such user"),
+        Reason.AUTHENTICATION_FAILED,
+        "put the right username and password into the Secret, and name a database that the pooler knows",
+    ),
+    (re.compile("no such database.*"), Reason.TARGET_NOT_FOUND, "name a database that the pooler knows"),
+    (re.compile("SSL required"), Reason.AUTHORIZATION_FAILED, "write another sslmode than disable"),
+    (
+        re.compile("unsupported startup parameter.*"),
+        Reason.INVALID_CONFIG,
+        "leave search_path and statement_timeout out and set them on the role, with ALTER ROLE … SET",
+    ),
+)
 
 _NOT_THIS_ROLE: Final = (
     "it is not what target_session_attrs asks for: name another host, or another target_session_attrs"
@@ -303,8 +333,7 @@ def _without_sqlstate(login: Login, text: str, checkup: Checkup) -> CheckFailed:
             if mend is _NOT_THIS_ROLE:
                 # What the server is, is asked of it by who is logged in.
                 checkup.passed("authenticate")
-            hint = sql.password_hint(login.options.get("password")) if reason is Reason.AUTHENTICATION_FAILED else ""
-            return kind(reason, f"{login.where}: {said}: {mend}{hint}")
+            return kind(reason, f"{login.where}: {said}: {mend}{_hint(login, reason)}")
     if "connect" not in checkup.steps:
         return Unanswered(
             Reason.CONNECTION_FAILED,

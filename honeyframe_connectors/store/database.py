@@ -21,10 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Executable, Integer, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
@@ -326,12 +322,18 @@ class Database:
                 raise Waiting(
                     Reason.VAULT_UNAVAILABLE, f"the metadata store {self.place} cannot be made: {error.strerror}"
                 ) from None
+        # Not above: a third of what a command takes to start, most of which open no store.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.script import ScriptDirectory  # noqa: PLC0415
+
         with self._migrating() as connection:
             config = Config()
             config.set_main_option("script_location", "honeyframe_connectors.store:migrations")
             config.set_main_option("path_separator", "os")
             config.attributes["connection"] = connection
-            if _is_newer(connection, config):
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if _is_newer(connection, known):
                 logger.warning("the metadata store was migrated by a newer release, and is used as it is")
             else:
                 command.upgrade(config, "head")
@@ -453,11 +455,12 @@ def _first_line(error: BaseException | None) -> str:
     return lines[0][:200] if lines else "no reason given"
 
 
-def _is_newer(connection: Connection, config: Config) -> bool:
+def _is_newer(connection: Connection, known: set[str]) -> bool:
     """Whether a later release has migrated it: after a `helm rollback` an older one must work on."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - as above
+
     schema = None if connection.dialect.name == "sqlite" else SCHEMA
     context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     return not known.issuperset(context.get_current_heads())
 
 

@@ -21,12 +21,11 @@ from kubernetes.config import incluster_config
 
 from hack.cluster import ControlPlane
 from hack.operator_process import OperatorProcess
-from hack.processes import wait_until
 from hack.webhook_sink import WebhookSink
 from honeyframe_connectors.api.kinds import now, timestamp
 from honeyframe_connectors.cli.cluster import connect
 from tests.cluster.conftest import PASSWORD, Database
-from tests.support.cluster import COLLECTIONS, Body, Namespace
+from tests.support.cluster import Body, Namespace
 
 ROOT = Path(__file__).parents[2]
 Trust = Callable[[Namespace], Awaitable[dict[str, str]]]
@@ -473,94 +472,32 @@ async def test_nothing_is_changed_of_what_is_suspended(
 # --- testing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def connector_tests(control_plane: ControlPlane, installed: Path) -> str:
-    """The kind ConnectorTest, which the test answers itself, and a role for it.
-
-    A stand-in until the operator has the kind: then crds/ has it, honeyframe-connector-edit grants it, the operator
-    answers, and this fixture and `answered` go.
-    """
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "connectortests.honeyframe.io"},
-        "spec": {
-            "group": "honeyframe.io",
-            "scope": "Namespaced",
-            "names": {"kind": "ConnectorTest", "plural": "connectortests"},
-            "versions": [
-                {
-                    "name": "v1beta1",
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
-    }
-    control_plane.kubectl_run("apply", "-f", "-", input=json.dumps(definition))
-    control_plane.kubectl_run("wait", "--for=condition=Established", "crd/connectortests.honeyframe.io")
-    # Established is said a moment before the storage is there.
-    wait_until(lambda: control_plane.kubectl_run("get", "connectortests", check=False).returncode == 0, [], "the kind")
-    role = "connectortests-stand-in"
-    rule = ("--verb=create,get,watch,delete", "--resource=connectortests.honeyframe.io")
-    control_plane.kubectl_run("create", "clusterrole", role, *rule)
-    return role
-
-
-@pytest.fixture
-def answered(namespace: Namespace, connector_tests: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Answers the next ConnectorTest as the operator would, and returns its spec."""
-    monkeypatch.setitem(COLLECTIONS, "ConnectorTest", "/apis/honeyframe.io/v1beta1/namespaces/{}/connectortests")
-
-    async def answer(complete: str = "Complete", **result: Any) -> dict[str, Any]:
-        async with asyncio.timeout(20):
-            while not (found := await namespace.list("ConnectorTest")):
-                await asyncio.sleep(0.05)
-        body = found[0]
-        conditions = [
-            {"type": type_, "status": "True", "reason": "Succeeded", "message": "so it is", "observedGeneration": 1}
-            for type_ in (complete,)
-        ]
-        status = {"observedGeneration": 1, "conditions": conditions, **({"result": result} if result else {})}
-        await namespace.patch("ConnectorTest", body["metadata"]["name"], {"status": status}, "/status")
-        spec: dict[str, Any] = body["spec"]
-        return spec
-
-    return answer
-
-
 @pytest.mark.parametrize("how", ["certificate", "token"])
 async def test_a_live_connector_is_tested(
-    namespace: Namespace, answered: Callable[..., Any], connector_tests: str, people: People, how: str
+    namespace: Namespace, operator: OperatorProcess, database: Database, trust: Trust, people: People, how: str
 ) -> None:
-    tester: Cli = getattr(people, how)(connector_tests)
-    running = tester.start("test", "c")
-    steps = [{"name": "resolve", "passed": True}, {"name": "connect", "message": "not reached"}]
-    spec = await answered(ok=True, latencyMs=12, error="", steps=steps)
-    ran = await running
-    assert spec == {"connectorRef": {"name": "c"}}
-    assert (ran.code, "c: it works in 12 ms" in ran.out, "not tested" in ran.out) == (0, True, True), ran
+    editor: Cli = getattr(people, how)(EDIT)
+    await namespace.secret("s", password=database.password)
+    await namespace.connector("c", database.config, "s", caRef=await trust(namespace))
+    await namespace.ready("c")
+    ran = await editor("test", "c")
+    assert (ran.code, re.search(r"c: it works in \d+ ms", ran.out) is not None) == (0, True), ran
     assert await namespace.list("ConnectorTest") == [], "it is deleted once it was read"
-    running = tester.start("test", "c", "-o", "json")
-    await answered("Failed", ok=False, latencyMs=3, error="AuthenticationFailed: no", steps=[])
-    ran = await running
-    assert (ran.code, ran.json) == (1, {"ok": False, "latency_ms": 3, "error": "AuthenticationFailed: no"})
+    database.set_password(f"{PASSWORD}-elsewhere")
+    ran = await editor("test", "c", "-o", "json")
+    assert (ran.code, ran.json["ok"], "password authentication failed" in ran.json["error"]) == (1, False, True), ran
 
 
 async def test_a_connector_that_is_not_applied_is_tested(
-    namespace: Namespace, answered: Callable[..., Any], connector_tests: str, people: People, tmp_path: Path
+    namespace: Namespace, operator: OperatorProcess, people: People, tmp_path: Path
 ) -> None:
-    tester, spec = people.certificate(connector_tests), {"config": DEAD, "secretRef": {"name": "s"}, "timeout": "3s"}
+    editor = people.certificate(EDIT)
     manifest = tmp_path / "c.yaml"
-    manifest.write_text(yaml.safe_dump(_connector("c", **spec, interval="1h")))
-    running = tester.start("test", "-f", str(manifest), "-o", "json")
-    assert await answered("Failed") == {"connector": spec}
-    ran = await running
-    assert (ran.code, ran.json) == (1, {"ok": False, "latency_ms": None, "error": "so it is"})
-    ran = await tester("test", "-f", str(manifest), "--timeout", "1s")
+    manifest.write_text(yaml.safe_dump(_connector("c", config=DEAD, timeout="3s", interval="1h")))
+    ran = await editor("test", "-f", str(manifest))
+    assert (ran.code, "cannot connect to 127.0.0.1:1" in ran.out, "not tested" in ran.out) == (1, True, True), ran
+    operator.stop()
+    ran = await editor("test", "-f", str(manifest), "--timeout", "1s")
     assert (ran.code, ": the test has no answer after 1s" in ran.err) == (124, True)
     assert await namespace.list("ConnectorTest") == [], "deleted although nobody answered"
     ran = await people.certificate(READ)("test", "c")

@@ -23,8 +23,7 @@ def sqlite_url(directory: Path) -> str:
 
 def postgresql_url(server: PostgresServer) -> str:
     name = f"store_{secrets.token_hex(6)}"
-    server.create_role(name, PASSWORD)
-    server.create_database(name, owner=name)
+    server.psql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'; CREATE DATABASE {name} OWNER {name}")
     return f"postgresql://{name}:store%2Fp%40ss%20word@127.0.0.1:{server.port}/{name}?sslmode=require"
 
 

@@ -16,7 +16,7 @@ OLD, NEW = secrets.token_bytes(32), secrets.token_hex(32).encode()
     "secret",
     [
         b"",
-        secrets.token_bytes(31),
+        pytest.param(secrets.token_bytes(31), id="31 random bytes"),
         bytes(64),
         b"changeme" * 8,
         b"0123456789abcdef" * 4,
