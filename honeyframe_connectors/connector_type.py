@@ -135,6 +135,8 @@ class CheckResult:
     error: CheckFailed | Stalled | None
     latency_ms: int
     server_version: str | None = None
+    again_at: float | None = None
+    """Nothing was dialled, for this login was refused before: when it may be, in seconds since the epoch."""
 
     @property
     def ok(self) -> bool:

@@ -41,6 +41,8 @@ class Pending:
     since: float
     attempts: int = 0
     next_at: float | None = None
+    anew: bool = False
+    """It is tried at `next_at` whatever was refused before: what serves was turned away then."""
 
     @classmethod
     def load(cls, stored: Mapping[str, Any] | None) -> "Pending | None":
@@ -82,9 +84,11 @@ def wanting(
     now: float,
     tried: bool,
     by_token: bool,
+    again_at: float | None = None,
 ) -> Pending:
     """What is pending after an error.
 
+    `again_at` is when a login that was refused before may be tried again: nothing was tried now, so no rung is climbed.
     The grace runs anew with a new generation or other values, the times between tries with another content only; a
     try that a token asked for leaves the times alone.
     """
@@ -101,6 +105,8 @@ def wanting(
         attempts=previous.attempts if same and previous else 0,
         next_at=previous.next_at if same and previous else None,
     )
+    if not tried and again_at is not None:
+        return replace(pending, next_at=again_at)
     if not tried or (by_token and same and pending.next_at is not None):
         return pending
     attempts = pending.attempts + 1
@@ -109,7 +115,7 @@ def wanting(
 
 def at_once(pending: Pending, now: float) -> Pending:
     """The same content, to be tried now and with the times anew."""
-    return replace(pending, attempts=0, next_at=now)
+    return replace(pending, attempts=0, next_at=now, anew=True)
 
 
 def _delay(kind: Kind, attempts: int, interval: float) -> float:

@@ -410,6 +410,7 @@ class Connectors:
                 now=scope.now,
                 tried=scope.tried,
                 by_token=scope.token is not None,
+                again_at=scope.again_at,
             )
         if current != stored:
             scope.memory.pending = current

@@ -78,6 +78,8 @@ class Scope:
     news: list[News] = field(default_factory=list)
     """What people are told once."""
     tried: bool = False
+    again_at: float | None = None
+    """When a login that was refused before may be tried again; nothing was dialled."""
     committed: int | None = None
     """The version that this reconcile made."""
     result: CheckResult | None = None

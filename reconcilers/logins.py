@@ -143,4 +143,4 @@ def _refused_before(type_: ConnectorType[Any], refusal: Refusal) -> CheckResult:
         else CheckStep(name, Outcome.NOT_TESTED, _NOT_DIALLED)
         for name in type_.steps
     ]
-    return CheckResult(tuple(steps), error, latency_ms=0)
+    return CheckResult(tuple(steps), error, latency_ms=0, again_at=refusal.next_at)

@@ -56,7 +56,6 @@ class Rotation:
             raise tried_before.error()
         error = scope.problem
         if config is not None:
-            scope.tried = True
             result = await self.checks.check(
                 scope,
                 candidate.type,
@@ -66,6 +65,7 @@ class Rotation:
                 anew_since=_anew_since(scope, tried_before),
             )
             error = result.error
+            scope.again_at, scope.tried = result.again_at, result.again_at is None
             if error is None:
                 return await self._let_in(scope, candidate, result, restored=in_sync)
         await self._halves(scope, candidate)
@@ -100,7 +100,7 @@ class Rotation:
             scope.secret_mac,
             kept=scope.kept,
         )
-        if row.held is None or not scope.serves:
+        if row.held is None or row.serving_version is None:
             return declared
         serving = await self._serving(scope, row)
         return replace(
@@ -160,6 +160,8 @@ class Rotation:
                 pending=None,
                 audit="connector.restored",
             )
+            if row.held is not None:
+                raise held_back(row)
             return f"version {row.serving_version} serves again"
         first = row.serving_version is None
         row = await self.commit(scope, candidate, _status(result), pending=None)
@@ -193,8 +195,8 @@ class Rotation:
                 self._require_allowed(scope, half, config)
             except Stalled:  # it cannot be dialled; what is wrong with the whole is said of the whole
                 continue
-            scope.tried = True
             result = await self.checks.check(scope, half.type, config, half.ca)
+            scope.tried = scope.tried or result.again_at is None
             if result.error is None:
                 await self.commit(scope, half, _status(result))
                 scope.result = result
@@ -261,7 +263,7 @@ def _anew_since(scope: Scope, tried_before: Pending | None) -> float | None:
     """The moment from which a refusal counts: a token asks now, and what serves was turned away at a known time."""
     if scope.token is not None:
         return scope.now
-    return tried_before.next_at if tried_before is not None and tried_before.attempts == 0 else None
+    return tried_before.next_at if tried_before is not None and tried_before.anew else None
 
 
 def _status(result: CheckResult) -> TestStatus:

@@ -173,6 +173,21 @@ async def test_when_a_refused_content_is_tried_again(bench: Bench) -> None:
     assert moments == [0, 20, 140, 740, 4340, 7940]
 
 
+async def test_the_budget_is_one_even_where_the_clock_runs(bench: Bench) -> None:
+    """A refusal is noted a little later than its reconcile began; who comes on time for the one waits for the other."""
+    bench.type.answers["bad"] = NO
+    bench.cluster.put(b"bad")
+    bench.connectors.logins.clock = lambda: bench.now + 0.3
+    start, moments = bench.now, []
+    for _ in range(90):
+        before = bench.type.dialled.count(("h", "bad"))
+        found = await bench.look()
+        if bench.type.dialled.count(("h", "bad")) != before:
+            moments.append(round(bench.now - start))
+        bench.later(max(0.2, min(found["after"], 15.0)))
+    assert moments == [0, 20, 140, 740]
+
+
 async def test_the_first_login_of_what_serves_that_fails_lets_the_new_one_in(bench: Bench) -> None:
     bench.type.answers["better"] = NO  # the Secret is written before ALTER ROLE
     bench.cluster.put(b"better")
