@@ -107,6 +107,8 @@ def wanting(
     )
     if not tried and again_at is not None:
         return replace(pending, next_at=again_at)
+    if not tried and pending.due(now):
+        return replace(pending, next_at=now + (interval or HOURLY))
     if not tried or (by_token and same and pending.next_at is not None):
         return pending
     attempts = pending.attempts + 1

@@ -216,6 +216,7 @@ class Connectors:
             row = await self._ownership.take(scope, owner, self.purge_after)
         scope.row = row = await self._ownership.keep_policy(row, resource)
         await self._require_open(row)
+        await self._keep_numbers(scope)
         if row.owner.org != owner.org:
             raise Stalled(
                 Reason.ORG_MISMATCH,

@@ -197,6 +197,7 @@ class Rotation:
                 continue
             result = await self.checks.check(scope, half.type, config, half.ca)
             scope.tried = scope.tried or result.again_at is None
+            scope.again_at = scope.again_at or result.again_at
             if result.error is None:
                 await self.commit(scope, half, _status(result))
                 scope.result = result

@@ -372,7 +372,9 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(
-    max_examples=300,
+    # The same examples in every run; to search for more, raise their number and take this away.
+    derandomize=True,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     phases=[Phase.reuse, Phase.generate],
