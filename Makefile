@@ -5,8 +5,9 @@ RUN = $(UV) run --frozen --no-sync
 # A Python that is on the machine: none is ever downloaded.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON_PREFERENCE := only-system
-# Compiled once here, not at every start of an operator.
+# Compiled once, not at every start of an operator or a command, whatever the shell says.
 export UV_COMPILE_BYTECODE := 1
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'

@@ -159,14 +159,17 @@ async def test_bullets_and_a_reason(
     await namespace.secret("s", password=database.password)
     await namespace.connector("c", database.config, "s", caRef=await trust(namespace))
     await namespace.wait("Connector", "c", served(1))
-    config = {"postgresql": {"application_name": "other"}}
+    database.set_password(f"{PASSWORD}-second")
     await namespace.patch(
         "Secret", "s", {"metadata": {"annotations": {"honeyframe.io/rotation-reason": "the auditor asked"}}}
     )
-    await namespace.set_secret("s", password=BULLETS)
-    await namespace.patch("Connector", "c", {"spec": {"config": config}})
+    await namespace.set_secret("s", password=database.password)
     body = await namespace.wait("Connector", "c", served(2))
     assert body["status"]["credentials"]["history"][0]["reason"] == "the auditor asked"
+    await namespace.set_secret("s", password=BULLETS)
+    await namespace.patch("Connector", "c", {"spec": {"config": {"postgresql": {"application_name": "other"}}}})
+    body = await namespace.wait("Connector", "c", served(3))
+    assert "reason" not in body["status"]["credentials"]["history"][0], "a config edit is no rotation"
 
 
 @contextmanager

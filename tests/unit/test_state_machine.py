@@ -374,7 +374,7 @@ class Life(RuleBasedStateMachine):
 Life.TestCase.settings = settings(
     # The same examples in every run; to search for more, raise their number and take this away.
     derandomize=True,
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     phases=[Phase.reuse, Phase.generate],
