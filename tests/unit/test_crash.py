@@ -5,7 +5,8 @@ from dataclasses import replace
 from tests.support.crash import Crash, CrashAt
 from tests.support.told import Bench, connectors_on, told_bench
 
-ROUNDS = 100
+ROUNDS = 600
+"""About 100 for each await, of which a rotation has five, and for none."""
 
 
 async def test_at_every_await_of_a_rotation(url: str) -> None:
